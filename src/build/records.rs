@@ -4,7 +4,7 @@ use super::{Builder, StoreFacts};
 use crate::image;
 use crate::lock::Lock;
 use crate::model::{Context, Digest, Error, Name, Result, without_login};
-use crate::plan::{FileTree, Image, ImageRecord, Walk, settings, step_records, walk};
+use crate::plan::{FileTree, Image, ImageRecord, Walk, locked_images, settings, step_records, walk};
 use crate::project::{AddSource, Copy, NodePath, Project, Step};
 use crate::store::Store;
 
@@ -79,7 +79,7 @@ pub fn record(project: &Project, lock: &Lock, facts: &StoreFacts, name: &Name, i
     }
     let settings = project.images.get(name).map(|image| settings(image, lock)).unwrap_or_default();
     let private = project.private_of(&settings);
-    Ok(ImageRecord { digest: image.digest, steps, settings, private })
+    Ok(ImageRecord { digest: image.digest, steps, settings, private, locked: locked_images(project, lock, name) })
 }
 
 /// Stores the list of the files that a copy took.

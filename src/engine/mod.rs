@@ -22,10 +22,11 @@ mod specification;
 mod usage;
 mod verify;
 mod volumes;
+mod why;
 
 pub use crate::instance::{
     Answer, Chosen, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, UpOptions, agree,
-    all_instances, allow, allowed, claim_watch, end_watcher, findings, load, read_history, read_lock, revoke, watch_log, watcher,
+    all_instances, allow, allowed, claim_watch, end_watcher, findings, load, read_lock, revoke, watch_log, watcher,
 };
 pub use crate::library::{
     change, compare, components, find_image, full_name, history, import, known_images, load_archive, login, logout, names, pull,
@@ -55,3 +56,4 @@ pub use volumes::{
     InUse, SnapshotRow, Snapshots, VolumeCopy, VolumeRow, clone_volume, delete_snapshot, export_volume, import_volume,
     inspect_volume, remove_volumes, restore_volume, snapshot_volume, unused_volumes, volume_snapshots, volumes,
 };
+pub use why::{Explained, explain};

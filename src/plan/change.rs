@@ -5,7 +5,7 @@ use super::cause::Cause;
 use super::desired::{Desired, desired};
 use super::graph::{Parts, graph};
 use super::image::{Image, StepInputs};
-use super::images::{Walk, settings, step_records, walk};
+use super::images::{Walk, locked_images, settings, step_records, walk};
 use super::observed::{ContainerRecord, Down, Drifted, Facts, ImageRecord, NetworkRecord, Observed, Port, Seen, TreeKind};
 use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
@@ -289,6 +289,10 @@ impl Planner<'_> {
         if !from.is_empty() {
             return from;
         }
+        let moved = self.lock_causes(name, record);
+        if !moved.is_empty() {
+            return moved;
+        }
         let now = step_records(self.project, self.lock, name, self.facts);
         for (position, (index, step)) in now.iter().enumerate() {
             let path = NodePath::image(name).step(*index);
@@ -333,7 +337,8 @@ impl Planner<'_> {
         if let Some(earlier) = ran.iter().rev().find(|earlier| **earlier < index) {
             return self.at(&NodePath::image(name).step(*earlier), "an earlier step gave a different result");
         }
-        if let Some(first) = self.setting_causes(name, record).into_iter().next() {
+        let mut causes = self.lock_causes(name, record).into_iter().chain(self.setting_causes(name, record));
+        if let Some(first) = causes.next() {
             return first;
         }
         match self.project.images.get(name).map(made_from).unwrap_or_default().into_iter().next() {
@@ -342,18 +347,38 @@ impl Planner<'_> {
         }
     }
 
+    /// What `update` moved: images from elsewhere that an image is made from, and for which the lock has other digests than when
+    /// it was built. An image that was built by an older stead has no record of them.
+    fn lock_causes(&self, name: &Name, record: &ImageRecord) -> Vec<Cause> {
+        let now = locked_images(self.project, self.lock, name);
+        let text = |(reference, new): (&String, &Digest)| match record.locked.get(reference) {
+            Some(old) if old != new => Some(moved(reference, old, new)),
+            None if !record.locked.is_empty() => Some(format!("it is made from {reference} now")),
+            _ => None,
+        };
+        now.iter().filter_map(text).map(|text| self.at(&NodePath::image(name).node("from"), text)).collect()
+    }
+
     /// Changes of nodes that only affect an image's configuration, or what its commands see.
     fn setting_causes(&self, name: &Name, record: &ImageRecord) -> Vec<Cause> {
         let now = self.project.images.get(name).map(|image| settings(image, self.lock)).unwrap_or_default();
         let private = self.project.private_of(&now);
         let is_shown = |path: &str| path != "healthcheck" && !private.contains(path) && !record.private.contains(path);
+        let reference = self.project.images.get(name).and_then(|image| match &image.from {
+            Base::Outside(Outside::Reference(reference)) => Some(reference),
+            _ => None,
+        });
+        let digests = |old: &str, new: &str| Some((reference?, Digest::parse(old)?, Digest::parse(new)?));
         let paths: BTreeSet<&String> = record.settings.keys().chain(now.keys()).collect();
         let changed = paths.into_iter().filter(|path| record.settings.get(*path) != now.get(*path));
         changed
             .map(|path| {
                 let text = match (record.settings.get(path), now.get(path)) {
                     (Some(_), None) if path == "from" && self.is_unlocked(name) => "not in stead.lock".to_owned(),
-                    (Some(old), Some(new)) if is_shown(path) => format!("{path} {}", difference(old, new)),
+                    (Some(old), Some(new)) if is_shown(path) => match digests(old, new).filter(|_| path == "from") {
+                        Some((reference, old, new)) => moved(reference, &old, &new),
+                        None => format!("{path} {}", difference(old, new)),
+                    },
                     (None, _) => format!("{path} is new"),
                     (_, None) => format!("{path} is gone"),
                     _ => format!("{path} changed"),
@@ -615,6 +640,11 @@ impl Planner<'_> {
             None => cause(text),
         }
     }
+}
+
+/// That the lock has another digest for an image from elsewhere.
+fn moved(reference: &str, old: &Digest, new: &Digest) -> String {
+    format!("stead.lock: {reference} sha256:{}… → sha256:{}…", old.short(12), new.short(12))
 }
 
 /// The two parts of what the lock says of a package: its version and, in short, its sha256.

@@ -10,7 +10,7 @@ use crate::lock::Lock;
 use crate::model::{Digest, LayerInfo, Name};
 use crate::project::{Add, AddSource, Base, Copy, Health, Outside, Probe, Project, Run, RunMount, RunSource, Step};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of what steps produce: it is raised whenever the same inputs give different bytes.
 const ENGINE: u32 = 15;
@@ -451,7 +451,31 @@ pub fn step_records(project: &Project, lock: &Lock, name: &Name, facts: &dyn Fac
             Step::Copy(_) | Step::Folder(_) => StepInputs::Below,
             _ => continue,
         };
-        found.push((index, StepRecord { definition: Digest::of_json(step), inputs, listing: None }));
+        found.push((index, StepRecord { definition: Digest::of_json(step), inputs, listing: None, millis: None }));
+    }
+    found
+}
+
+/// The steps of an image that are on record, by their numbers: those that make layers.
+pub fn recorded_steps(image: &crate::project::Image) -> Vec<usize> {
+    let recorded = |step: &Step| match step {
+        Step::Debian(_) | Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => true,
+        Step::Env(_) | Step::Arg(_) | Step::Workdir(_) | Step::User(_) | Step::Shell(_) => false,
+    };
+    image.steps.iter().enumerate().filter(|(_, step)| recorded(step)).map(|(index, _)| index).collect()
+}
+
+/// What the lock has for the images from elsewhere that an image is made from, directly or through others, by reference.
+pub fn locked_images(project: &Project, lock: &Lock, name: &Name) -> BTreeMap<String, Digest> {
+    let (mut seen, mut left, mut found) = (BTreeSet::new(), vec![name], BTreeMap::new());
+    while let Some(name) = left.pop() {
+        let Some(image) = project.images.get(name).filter(|_| seen.insert(name)) else { continue };
+        if let Base::Outside(Outside::Reference(text)) = &image.from
+            && let Some(digest) = lock.image(text)
+        {
+            found.insert(text.clone(), digest);
+        }
+        left.extend(image.needs());
     }
     found
 }

@@ -22,7 +22,10 @@ pub use change::{plan, settle, step_cause};
 pub use desired::Desired;
 pub use graph::{building, ending};
 pub use image::{Config, Image, StepOutput};
-pub use images::{Import, Pending, Squash, Walk, configure, copy_is_known, image_key, settings, step_records, walk};
+pub use images::{
+    Import, Pending, Squash, Walk, configure, copy_is_known, image_key, locked_images, recorded_steps, settings, step_records,
+    walk,
+};
 #[cfg(test)]
 pub use mark::Grade;
 pub use mark::{Mark, MarkKind};

@@ -273,6 +273,9 @@ pub struct ImageRecord {
     /// The keys of the settings whose values are never shown.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub private: BTreeSet<String>,
+    /// What the lock had for the images from elsewhere that it is made from, directly or through others, by reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub locked: BTreeMap<String, Digest>,
 }
 
 /// A step that was run: its definition and what it depended on.
@@ -283,6 +286,9 @@ pub struct StepRecord {
     pub inputs: StepInputs,
     /// For a `copy`, the blob that lists its files.
     pub listing: Option<Digest>,
+    /// How long it took when it last ran here, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millis: Option<u64>,
 }
 
 /// The current state of a container.

@@ -4,7 +4,7 @@ use super::address::instance_loopback;
 use super::image::StepInputs;
 use super::observed::StepRecord;
 use super::*;
-use crate::lock::{Lock, LockedPackage, StepLock, debian_steps, request_key};
+use crate::lock::{Lock, LockedImage, LockedPackage, StepLock, debian_steps, request_key};
 use crate::model::{Digest, LayerInfo, Name, Subnet};
 use crate::spec::{self, Choices, Loaded, Sources};
 use std::cell::RefCell;
@@ -160,6 +160,7 @@ impl Host {
                         let layer = LayerInfo { diff_id: seed, size: 1, files: 1, blob: None };
                         self.results.borrow_mut().insert(pending.key, StepOutput { layer: Some(layer), skipped: Vec::new() });
                     }
+                    Walk::Import(import) => self.import(&import),
                     Walk::Assemble(assembly) => {
                         let image =
                             Image { digest: Digest::of_json(&assembly.key), config: assembly.config, layers: assembly.layers };
@@ -181,6 +182,7 @@ impl Host {
                                 steps,
                                 settings: settings(&project.images[name], &self.lock),
                                 private: BTreeSet::new(),
+                                locked: locked_images(&project, &self.lock, name),
                             },
                         );
                         break;
@@ -207,6 +209,14 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// Puts an image from elsewhere into the store.
+    fn import(&self, import: &Import) {
+        let layer = LayerInfo { diff_id: import.key, size: 1, files: 1, blob: None };
+        let digest = import.digest.unwrap_or(import.key);
+        let image = Image { digest, config: Config::default(), layers: vec![layer] };
+        self.images.borrow_mut().insert(import.key, image);
     }
 
     /// Pretends that the plan was executed.
@@ -387,6 +397,36 @@ fn a_package_bump_is_named() {
     ~ Container web-1 [if the image changes] <- the image app is rebuilt ← the image base is rebuilt ← stead.lock: python3 1 → 2
     ~ Container web-2 [if the image changes] <- the image app is rebuilt ← the image base is rebuilt ← stead.lock: python3 1 → 2
     "#);
+}
+
+#[test]
+fn a_reference_that_was_updated_is_named_also_where_its_image_is_there_already() {
+    const REFERENCE: &str = "a.example/x:1";
+    let mut host = Host::new(
+        "project \"p\"\nimage \"main\" { from \"a.example/x:1\"; env A=\"1\"; }\n\
+         image \"top\" { from \"main\"; env B=\"1\"; }\ncontainer \"c\" { image \"top\"; }\n",
+    );
+    let (old, new) = (Digest::of("old"), Digest::of("new"));
+    host.lock.images.insert(REFERENCE.into(), LockedImage::here(old));
+    host.converge();
+    assert_eq!(host.lines(), "");
+    host.lock.images.insert(REFERENCE.into(), LockedImage::here(new));
+    let cause = format!("stead.lock: {REFERENCE} sha256:{}… → sha256:{}…", old.short(12), new.short(12));
+    let lines = host.lines();
+    assert!(lines.starts_with(&format!("~ Image {REFERENCE} [pull] <- {cause}")), "{lines}");
+    assert!(lines.lines().count() == 4 && lines.lines().all(|line| line.contains(&cause)), "{lines}");
+    // Another project has pulled it: nothing has to be made before the images that start from it.
+    let project = host.load().project.unwrap();
+    let Walk::Import(import) = walk(&project, &host.lock, &Name::of_reference(REFERENCE), &host) else { panic!("it is there") };
+    host.import(&import);
+    let lines = host.lines();
+    assert!(lines.starts_with(&format!("~ Image main [build] <- {cause}")), "{lines}");
+    assert!(lines.lines().count() == 3 && lines.lines().all(|line| line.contains(&cause)), "{lines}");
+    // The record of an older stead knows the digest of the image itself.
+    host.observed.record.images.values_mut().for_each(|record| record.locked.clear());
+    host.images.borrow_mut().remove(&import.key);
+    let lines = host.lines();
+    assert!(lines.lines().all(|line| line.contains(&cause)), "{lines}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::fetch;
 use crate::instance::{LoadedProject, Observation, Outcome, Progress, Reporter, UpOptions};
 use crate::lock::Lock;
 use crate::model::{Error, Name, Result};
-use crate::plan::{self, Action, Image, InstanceRecord, Task};
+use crate::plan::{self, Action, Image, ImageRecord, InstanceRecord, Task};
 use crate::store::{Lease, Store};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,8 @@ pub struct Forge<'a> {
     network: Mutex<Option<Arc<Network>>>,
     /// The steps that have run, by image.
     ran: Mutex<BTreeMap<Name, Vec<usize>>>,
+    /// How long steps took, in milliseconds.
+    took: Mutex<BTreeMap<(Name, usize), u64>>,
     built: Mutex<BTreeMap<Name, Image>>,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Forge<'a> {
             settings: Settings::for_folder(&loaded.instance.folder),
             network: Mutex::default(),
             ran: Mutex::default(),
+            took: Mutex::default(),
             built: Mutex::default(),
         }
     }
@@ -91,6 +94,9 @@ impl<'a> Forge<'a> {
             ran.push(*index);
             self.reporter.report(Progress::Why { image: image.clone(), step: step.clone(), cause });
         }
+        if let Event::Finished { image, index: Some(index), millis, .. } = &event {
+            self.took.lock().unwrap_or_else(PoisonError::into_inner).insert((image.clone(), *index), *millis);
+        }
         self.reporter.report(Progress::Build(event));
     }
 
@@ -122,10 +128,26 @@ impl<'a> Forge<'a> {
     /// Fails when the description of an image cannot be written.
     pub fn remember(&self, lock: &Lock, images: &BTreeMap<Name, Image>, record: &mut InstanceRecord) -> Result<()> {
         let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
+        let project = &self.loaded.project;
+        let took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, image) in images {
-            if record.images.get(name).is_none_or(|known| known.digest != image.digest) {
-                record.images.insert(name.clone(), crate::build::record(&self.loaded.project, lock, &facts, name, image)?);
+            let known = record.images.get(name);
+            // What is made of other inputs may be the same image: the next cause is what differs from these inputs.
+            let ran = took.keys().any(|(built, _)| built == name);
+            let differs =
+                |known: &ImageRecord| known.digest != image.digest || known.locked != plan::locked_images(project, lock, name);
+            let is_new = known.is_none_or(differs);
+            if !(ran || is_new) {
+                continue;
             }
+            let mut made = crate::build::record(project, lock, &facts, name, image)?;
+            let indexes = project.images.get(name).map(plan::recorded_steps).unwrap_or_default();
+            for (position, (index, step)) in indexes.into_iter().zip(&mut made.steps).enumerate() {
+                let before = known.and_then(|known| known.steps.get(position));
+                let before = before.filter(|before| before.definition == step.definition);
+                step.millis = took.get(&(name.clone(), index)).copied().or_else(|| before?.millis);
+            }
+            record.images.insert(name.clone(), made);
         }
         Ok(())
     }

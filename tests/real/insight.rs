@@ -1,5 +1,7 @@
 //! What a user can find out: how long tasks took, why something changes, what is on the machine.
 
+use crate::registries::{possible, publish, sample};
+use crate::registry::Registry;
 use crate::world::{World, is_root};
 use serde_json::Value;
 use std::fs;
@@ -39,6 +41,18 @@ fn a_trace_has_every_task_and_the_steps_inside() {
     assert!(tracks.len() == 1 && tracks[0]["args"]["name"].as_str().unwrap().starts_with("start"), "{tracks:?}");
     let ((from, to, track), (begins, ends, inner)) = (time(event(&up, "build app")), time(event(&up, "copy one to /one")));
     assert!(from <= begins && ends <= to && track == inner, "{up:#}");
+    // What is built is explained: its steps have their times.
+    let told = world.ok(&["why", "app"]);
+    assert!(told.contains("would not change image app") && told.contains("image base sha256:"), "{told}");
+    assert!(told.contains("step 1 copy one to /one (stead.kdl:") && told.contains(", took "), "{told}");
+    assert!(told.contains("what depends on it:\n  container c\n"), "{told}");
+    assert!(world.ok(&["why", "app/1"]).contains("would not change step 1 of image app"));
+    world.write("one", &format!("{:?} {} again", std::time::SystemTime::now(), std::process::id()));
+    assert!(world.ok(&["why", "app/1"]).contains("step 1 of image app ← one changed"), "{}", world.ok(&["why", "app/1"]));
+    let told = world.ok(&["why", "c"]);
+    assert!(told.contains("c-1 ← the image app is rebuilt ← one changed"), "{told}");
+    assert!(world.fails(&["why", "app/2"]).err.contains("has no step 2"));
+    assert!(world.fails(&["why", "ap"]).err.contains("perhaps \"app\""));
     // A trace is also written of what fails.
     world.edit("\"sleep\" \"1000\"", "\"false\"");
     world.fails(&["up", "--trace", "trace.json"]);
@@ -47,4 +61,33 @@ fn a_trace_has_every_task_and_the_steps_inside() {
     world.ok(&["graph", "--output", "graph.svg"]);
     assert!(fs::read_to_string(world.folder.join("graph.svg")).unwrap().contains(">app</text>"));
     assert!(world.ok(&["graph"]).contains("\"container c\" -> \"image app\""));
+}
+
+#[test]
+fn after_an_update_the_lock_is_the_cause() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[1000]);
+    let (_other, other) = sample(&[2000, 3000]);
+    let registry = Registry::plain();
+    let old = publish(&made, &registry, "app:1");
+    let name = format!("{}/app:1", registry.address);
+    let world = crate::registries::world(
+        "moved-cause",
+        &format!(
+            "image \"main\" {{ from \"{name}\"; env A=\"1\"; }}\ncontainer \"c\" {{ image \"main\"; cmd \"/bin/hello\"; }}\n"
+        ),
+    );
+    world.ok(&["build"]);
+    let new = publish(&other, &registry, "app:1");
+    world.ok(&["update", &name]);
+    let cause = format!("stead.lock: {name} {}… → {}…", &old[..19], &new[..19]);
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains(&format!("the image {name} is rebuilt ← {cause}")), "{plan}");
+    // The same holds where the image that it starts from is there already.
+    world.ok(&["build", &name]);
+    let told = world.ok(&["why", "main"]);
+    assert!(told.contains(&format!("main ← {cause}")), "{told}");
+    assert!(world.run(&["build", "--why"]).code == 0 && world.ok(&["why", "main"]).contains("would not change image main"));
 }
