@@ -16,6 +16,13 @@ pub enum Which {
     All,
 }
 
+impl Which {
+    /// Whether a container is one of them.
+    pub fn takes(self, row: &Row) -> bool {
+        self == Self::All || matches!(row.state, State::Running | State::Restarting | State::Paused)
+    }
+}
+
 /// A container as it is listed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
@@ -68,7 +75,7 @@ pub fn listing(instance: &Instance, which: Which) -> Result<Vec<Row>> {
     for name in instance.container_folders()?.iter().filter(|name| !record.containers.contains_key(*name)) {
         found.push(row(instance, &record.project, name, None));
     }
-    found.retain(|row| which == Which::All || matches!(row.state, State::Running | State::Restarting | State::Paused));
+    found.retain(|row| which.takes(row));
     Ok(found)
 }
 

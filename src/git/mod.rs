@@ -5,12 +5,15 @@
 //! match the commit's id, whoever serves them.
 
 mod dot_git;
+mod head;
 mod line;
 mod modules;
 mod pack;
 mod remote;
 mod ssh;
 mod web;
+
+pub use head::checked_out;
 
 use crate::model::bounds::git::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use crate::model::{Budget, Context, Error, GitRepository, Result, shown};

@@ -2,7 +2,7 @@
 
 use crate::registries::{possible, publish, sample};
 use crate::registry::Registry;
-use crate::world::{World, is_root};
+use crate::world::{Ran, World, alive, is_root};
 use serde_json::Value;
 use std::fs;
 
@@ -90,4 +90,48 @@ fn after_an_update_the_lock_is_the_cause() {
     let told = world.ok(&["why", "main"]);
     assert!(told.contains(&format!("main ← {cause}")), "{told}");
     assert!(world.run(&["build", "--why"]).code == 0 && world.ok(&["why", "main"]).contains("would not change image main"));
+}
+
+#[test]
+fn what_a_deleted_directory_left_is_ended_by_its_id() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "left-over",
+        &format!("volume \"data\"\ncontainer \"c\" {{ image \"base\"; mount volume=\"data\" to=\"/data\"; {SLEEP} }}\n"),
+    );
+    world.write(".git/HEAD", "ref: refs/heads/feature/x\u{1b}[2J\n");
+    world.ok(&["up"]);
+    let listed = world.ok(&["ps", "--projects"]);
+    assert!(listed.contains("feature/x\\u{1b}[2J") && !listed.contains('\u{1b}'), "{listed}");
+    assert!(!listed.contains("gone"), "{listed}");
+    let pid = world.pid("c-1");
+    fs::remove_dir_all(&world.folder).unwrap();
+    // Its directory is no longer there to go to.
+    let run = |args: &[&str]| Ran::from(world.command(args).current_dir(&world.root).output().unwrap());
+    let projects = || -> Vec<Value> {
+        let all: Value = serde_json::from_str(&run(&["ps", "--projects", "--json"]).out).unwrap();
+        all["projects"].as_array().unwrap().clone()
+    };
+    let all = projects();
+    assert!(all.len() == 1 && all[0]["gone"] == true && all[0]["branch"].is_null(), "{all:?}");
+    let id = all[0]["id"].as_str().unwrap().to_owned();
+    let listed = run(&["ps", "--projects"]);
+    assert!(listed.out.contains("(gone)") && listed.out.contains("1 container, 1 volume"), "{listed:?}");
+    assert!(listed.err.contains("stead down --project ID"), "{listed:?}");
+    let unknown = run(&["down", "--project", "zz"]);
+    assert!(unknown.code == 2 && unknown.err.contains(&id), "{unknown:?}");
+    assert!(alive(pid));
+    let down = run(&["down", "--project", &id[..5]]);
+    assert!(down.code == 0 && down.err.contains("volumes stay, with their data: data"), "{down:?}");
+    assert!(!alive(pid));
+    let all = projects();
+    assert!(all.len() == 1 && all[0]["containers"] == serde_json::json!([]), "{all:?}");
+    let down = run(&["down", "--project", &id, "--volumes"]);
+    assert_eq!(down.code, 0, "{down:?}");
+    assert_eq!(projects(), Vec::<Value>::new());
+    let again = run(&["down", "--project", &id]);
+    assert!(again.code == 0 && again.err.contains("nothing is up"), "{again:?}");
+    world.assert_nothing_left();
 }

@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::ui::{Style, Table, Text, Ui};
-use crate::engine::{Row, Which, all_instances, listing};
+use crate::engine::{self, Resident, Row, Which, listing};
 use crate::model::Result;
 use crate::monitor::{Health, State, now_ms};
 use crate::project::Protocol;
@@ -13,7 +13,7 @@ pub struct Arguments {
     /// List stopped containers, too.
     #[arg(short, long)]
     all: bool,
-    /// List the containers of all projects of this installation.
+    /// List the containers of all projects of this installation, and what is left of projects whose directories are gone.
     #[arg(long)]
     projects: bool,
     /// List only containers with this label; may be repeated.
@@ -30,18 +30,37 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         Some((name, value)) => row.labels.get(name).is_some_and(|known| known == value),
         None => row.labels.contains_key(label),
     };
-    let mut listed: Vec<Row> = if arguments.projects {
-        let all = all_instances(&context.options.home)?;
-        all.iter().map(|(instance, _)| listing(instance, which)).collect::<Result<Vec<_>>>()?.concat()
-    } else {
-        listing(&context.instance()?, which)?
-    };
-    listed.retain(|row| arguments.labels.iter().all(|label| has(row, label)));
+    let wanted = |row: &Row| arguments.labels.iter().all(|label| has(row, label));
+    if arguments.projects {
+        let mut all = engine::projects(&context.options.home, which)?;
+        all.iter_mut().for_each(|one| one.rows.retain(wanted));
+        if !arguments.labels.is_empty() {
+            all.retain(|one| !one.rows.is_empty());
+        }
+        return everywhere(&all, arguments, context);
+    }
+    let mut listed: Vec<Row> = listing(&context.instance()?, which)?;
+    listed.retain(wanted);
     if arguments.json {
         context.ui.json(&serde_json::json!({ "version": 1, "containers": listed }));
     } else {
-        let text = if arguments.projects { projects(&listed, &context.ui) } else { table(&listed, &context.ui) };
-        context.ui.result(text);
+        context.ui.result(table(&listed, &context.ui));
+    }
+    Ok(0)
+}
+
+/// Shows the containers of all projects, and what is left of those whose directories are gone.
+fn everywhere(all: &[Resident], arguments: &Arguments, context: &Context) -> Result<u8> {
+    if arguments.json {
+        let rows: Vec<&Row> = all.iter().flat_map(|one| &one.rows).collect();
+        context.ui.json(&serde_json::json!({ "version": 1, "containers": rows, "projects": all }));
+        return Ok(0);
+    }
+    context.ui.result(projects(all, &context.ui));
+    let left = leftovers(all, &context.ui);
+    if !left.is_empty() {
+        context.ui.result(left);
+        context.ui.say("what is left of these can be ended: `stead down --project ID`, with --volumes its volumes, too");
     }
     Ok(0)
 }
@@ -61,19 +80,48 @@ pub fn table(rows: &[Row], ui: &Ui) -> Text {
     if table.is_empty() { Text::default() } else { table.text(ui) }
 }
 
-fn projects(rows: &[Row], ui: &Ui) -> Text {
-    let mut table = Table::new(&["PROJECT", "NAME", "STATE", "HEALTH", "PORTS", "DIRECTORY"], &["HEALTH", "PORTS"]);
-    for row in rows {
+fn projects(all: &[Resident], ui: &Ui) -> Text {
+    let headings = ["ID", "PROJECT", "BRANCH", "NAME", "STATE", "HEALTH", "PORTS", "DIRECTORY"];
+    let mut table = Table::new(&headings, &["HEALTH", "PORTS", "BRANCH"]);
+    for (one, row) in all.iter().flat_map(|one| one.rows.iter().map(move |row| (one, row))) {
         table.row([
+            (one.id.clone(), Some(Style::Dim)),
             (row.project.clone(), Some(Style::Bold)),
+            (one.branch.clone().unwrap_or_else(|| "-".into()), None),
             (row.name.clone(), None),
             state(row),
             health(row),
             (ports(row), None),
-            (row.folder.clone(), Some(Style::Dim)),
+            (format!("{}{}", row.folder, if one.gone { " (gone)" } else { "" }), Some(Style::Dim)),
         ]);
     }
     if table.is_empty() { Text::default() } else { table.text(ui) }
+}
+
+/// The table of what is left of projects whose directories are gone.
+fn leftovers(all: &[Resident], ui: &Ui) -> Text {
+    let mut table = Table::new(&["ID", "PROJECT", "STATE", "LEFT", "DIRECTORY"], &[]);
+    for one in all.iter().filter(|one| one.gone) {
+        table.row([
+            (one.id.clone(), None),
+            (one.project.clone(), Some(Style::Bold)),
+            ("gone".into(), Some(Style::Bad)),
+            (left(one), None),
+            (one.folder.clone(), Some(Style::Dim)),
+        ]);
+    }
+    if table.is_empty() { Text::default() } else { table.text(ui) }
+}
+
+/// What a project has, in words.
+fn left(one: &Resident) -> String {
+    let counted = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        count => Some(format!("{count} {what}s")),
+    };
+    let parts = [counted(one.containers.len(), "container"), counted(one.volumes.len(), "volume")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn state(row: &Row) -> (String, Option<Style>) {
