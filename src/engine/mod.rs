@@ -45,7 +45,7 @@ pub use containers::{Published, Stop, freeze, kill, logged, published, remove, r
 pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
-pub use graph::{Edge, Graph, Part, Vertex, graph};
+pub use graph::{Graph, Part, Vertex, graph};
 pub use listing::{Row, Which, inspection, listing};
 pub use one_off::{OneOff, Wish, environment, one_off};
 pub use projects::{Resident, find_project, projects};

@@ -17,8 +17,8 @@ mod report;
 mod watcher;
 
 pub use consent::{agree, allow, allowed, revoke};
+pub use drift::{Drift, Now as Drifting};
 pub use history::{Entry, read as read_history};
-pub use drift::Drift;
 pub use identity::{Instance, all_instances, is_one_off_replica, private_folder};
 pub use observe::{Observation, observe};
 pub use paths::leads;

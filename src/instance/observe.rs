@@ -58,8 +58,8 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
     let mut drift = BTreeMap::new();
     for (name, container) in &record.containers {
         let found = Drift::read(instance, name, container.generation)?;
-        if !found.files.is_empty() {
-            drift.insert(name.clone(), Drifted { files: found.files.len(), digest: found.digest() });
+        if found.count() > 0 {
+            drift.insert(name.clone(), Drifted { files: found.count(), digest: found.digest() });
         }
     }
     let wants_networks =

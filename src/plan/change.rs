@@ -533,7 +533,8 @@ impl Planner<'_> {
                 .collect();
             if let Some(Drifted { files, digest }) = self.observed.drift.get(name) {
                 let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-                causes.push(cause(format!("`watch` has synced {files} that its image does not have (drift {})", digest.short(12))));
+                causes
+                    .push(cause(format!("`watch` has synced {files} that its image does not have (drift {})", digest.short(12))));
             }
             let detail = match deed {
                 Deed::Adjust => {
@@ -613,9 +614,7 @@ impl Planner<'_> {
             || record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key);
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
-            (_, Some(old), Some(new)) if !is_private() => {
-                change_of(key, old, new).unwrap_or_else(|| format!("{key} changed"))
-            }
+            (_, Some(old), Some(new)) if !is_private() => change_of(key, old, new).unwrap_or_else(|| format!("{key} changed")),
             (_, None, Some(_)) => format!("{key} is new"),
             (_, Some(_), None) => format!("{key} is gone"),
             _ => format!("{key} changed"),

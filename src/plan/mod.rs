@@ -30,8 +30,8 @@ pub use images::{
 pub use mark::Grade;
 pub use mark::{Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen, Taken,
-    TakenPort, TreeEntry, TreeKind,
+    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen,
+    Taken, TakenPort, TreeEntry, TreeKind,
 };
 pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};
 pub use trust::{all_marks, of_container, of_image, of_repository};

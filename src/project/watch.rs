@@ -9,9 +9,9 @@ pub struct Watch {
     /// Whether what the container's image copies is not watched by itself.
     pub only_rules: bool,
     pub rules: Vec<WatchRule>,
-    /// Patterns of what no rule of this container sees, as in a `.gitignore`.
+    /// Patterns of files whose change means nothing for the container, as in a `.gitignore`.
     pub ignore: Vec<String>,
-    /// Patterns of the only files that rules see; all if empty.
+    /// Patterns of the only files whose change means something; all if empty.
     pub include: Vec<String>,
 }
 
@@ -62,8 +62,9 @@ pub struct RuleOf<'p> {
 impl super::Project {
     /// The rules of all containers, in the order of the containers' names.
     pub fn watch_rules(&self) -> impl Iterator<Item = RuleOf<'_>> {
-        self.containers.iter().filter_map(|(name, container)| Some((name, container.watch.as_ref()?))).flat_map(
-            |(container, watch)| watch.rules.iter().map(move |rule| RuleOf { container, watch, rule }),
-        )
+        self.containers
+            .iter()
+            .filter_map(|(name, container)| Some((name, container.watch.as_ref()?)))
+            .flat_map(|(container, watch)| watch.rules.iter().map(move |rule| RuleOf { container, watch, rule }))
     }
 }

@@ -521,11 +521,11 @@ const CONTAINER_CHILDREN: &[Node] = &[
         Node::new("rebuild", "Builds the image, and replaces the container if it is another one.", "rebuild \"requirements.txt\"")
             .args(&[arg("path", Path)])
             .many(),
-        Node::new("ignore", "Patterns of files that its rules do not see, as in a .gitignore.", "ignore \"*.log\" \"node_modules/\"")
+        Node::new("ignore", "Patterns of files whose change means nothing for the container, as in a .gitignore.", "ignore \"*.log\" \"node_modules/\"")
             .args(&[arg("pattern", Pattern)])
             .rest("patterns", Pattern)
             .many(),
-        Node::new("include", "Patterns of the only files that its rules see.", "include \"*.py\"")
+        Node::new("include", "Patterns of the only files whose change means something.", "include \"*.py\"")
             .args(&[arg("pattern", Pattern)])
             .rest("patterns", Pattern)
             .many(),

@@ -87,11 +87,11 @@ pub fn snapshots(home: &Home, instance: &str, volume: &Name) -> Result<Vec<Snaps
         for name in listed.iter().filter_map(|listed| SnapshotName::parse(listed.name.to_str()?).ok()) {
             // Nobody writes into a snapshot, so its directory last changed when it got its name.
             let stat = tree.stat(name.on_disk()).context(|| format!("cannot read {}", place.join(name.as_str()).display()))?;
-            found.push(Snapshot { name, made: stat.st_ctime });
+            found.push((stat.st_ctime_nsec, Snapshot { name, made: stat.st_ctime }));
         }
     }
-    found.sort_by(|one, other| (one.made, &one.name).cmp(&(other.made, &other.name)));
-    Ok(found)
+    found.sort_by_key(|(nanoseconds, one)| (one.made, *nanoseconds));
+    Ok(found.into_iter().map(|(_, one)| one).collect())
 }
 
 /// The volumes that have snapshots, also those that are gone themselves.

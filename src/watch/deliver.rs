@@ -176,7 +176,13 @@ fn replace(directory: &Tree, name: &OsStr, make: impl FnOnce(&OsStr) -> io::Resu
     done
 }
 
-fn write(directory: &Tree, name: &OsStr, mut source: &File, before: Option<&FileStat>, (mode, new): (u32, u32)) -> io::Result<()> {
+fn write(
+    directory: &Tree,
+    name: &OsStr,
+    mut source: &File,
+    before: Option<&FileStat>,
+    (mode, new): (u32, u32),
+) -> io::Result<()> {
     let mut file = directory.make_file(name, 0o600)?;
     source.rewind()?;
     io::copy(&mut source, &mut file)?;

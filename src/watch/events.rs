@@ -273,8 +273,16 @@ mod tests {
 
     #[test]
     fn what_tools_write_is_no_reason_to_look() {
-        for path in [".git/index", "app/__pycache__/a.pyc", "app/.main.py.swp", "a/b~", ".#a", "4913", "app/sedAb3d9f", "x/a.py___jb_tmp___"]
-        {
+        for path in [
+            ".git/index",
+            "app/__pycache__/a.pyc",
+            "app/.main.py.swp",
+            "a/b~",
+            ".#a",
+            "4913",
+            "app/sedAb3d9f",
+            "x/a.py___jb_tmp___",
+        ] {
             assert!(is_noise(Path::new(path)), "{path}");
         }
         for path in [".gitignore", "app/main.py", "swap.swp", "a~b", "app", "", "sedation.c", "sed.sh", "sed"] {

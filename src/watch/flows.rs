@@ -97,7 +97,8 @@ pub fn cover(container: &Container, path: &Path) -> Cover {
     };
     let mounts = container.mounts.iter().map(|mount| (mount.to.as_str(), kind(mount)));
     let memory = container.tmpfs.iter().map(|tmpfs| (tmpfs.path.as_str(), Cover::Hidden("a file system in memory")));
-    let files = container.secrets.iter().chain(&container.configs).map(|used| (used.to.as_str(), Cover::Hidden("a secret or config")));
+    let files =
+        container.secrets.iter().chain(&container.configs).map(|used| (used.to.as_str(), Cover::Hidden("a secret or config")));
     let all = mounts.chain(memory).chain(files).map(|(to, kind)| (tidy(Path::new(to)), kind));
     let covering = all.filter(|(to, _)| path.starts_with(to)).max_by_key(|(to, _)| to.components().count());
     covering.map_or(Cover::None, |(_, kind)| kind)
@@ -145,7 +146,7 @@ impl Flows {
                         for mount in &run.mounts {
                             if let RunSource::Context { context, path } = &mount.source {
                                 let from = tidy(&Path::new(&context.folder).join(path));
-                                flows.rebuilding(project, name, &from, &Selection::default());
+                                flows.rebuilding(project, name, &from, &Selection::default(), &patterns);
                             }
                         }
                         continue;
@@ -165,12 +166,12 @@ impl Flows {
                     let to = if is_pattern { None } else { delivered_to(project, name, index, copy, &from, folder) };
                     match to {
                         Some(to) => flows.copied(project, name, copy, (&from, &to), &selection, &patterns),
-                        None => flows.rebuilding(project, name, &from, &selection),
+                        None => flows.rebuilding(project, name, &from, &selection, &patterns),
                     }
                 }
             }
             if let crate::project::Base::Outside(crate::project::Outside::Archive { path, .. }) = &image.from {
-                flows.rebuilding(project, name, &tidy(Path::new(path)), &Selection::default());
+                flows.rebuilding(project, name, &tidy(Path::new(path)), &Selection::default(), &patterns);
             }
         }
         flows
@@ -194,7 +195,10 @@ impl Flows {
         });
         if let Some((_, to)) = &to {
             let why = match cover(container, to) {
-                Cover::Hidden(what) => Some((format!("{} in container {name} is {what}", to.display()), "name a path of the container's own root, or in a volume that can be written")),
+                Cover::Hidden(what) => Some((
+                    format!("{} in container {name} is {what}", to.display()),
+                    "name a path of the container's own root, or in a volume that can be written",
+                )),
                 Cover::None if container.security.read_only => Some((
                     format!("the root of container {name} is read-only, and so is {}", to.display()),
                     "mount a volume there, or write `rebuild` instead",
@@ -244,14 +248,30 @@ impl Flows {
     }
 
     /// What an image is made of, so that a change means a build.
-    fn rebuilding(&mut self, project: &Project, image: &Name, from: &Path, selection: &Selection) {
+    fn rebuilding(
+        &mut self,
+        project: &Project,
+        image: &Name,
+        from: &Path,
+        selection: &Selection,
+        patterns: &BTreeMap<&Name, Arc<Patterns>>,
+    ) {
         for name in all_users(project, image) {
             let Some(container) = project.containers.get(&name) else { continue };
             if container.watch.as_ref().is_some_and(|watch| watch.only_rules) {
                 continue;
             }
-            let (from, selection) = (from.to_owned(), selection.clone());
-            self.all.push(Flow { from, container: name, to: None, then: Then::Rebuild, is_rule: false, modes: Modes::Source, selection });
+            let (from, rules) = (from.to_owned(), patterns.get(&name).cloned());
+            let selection = Selection { rules, ..selection.clone() };
+            self.all.push(Flow {
+                from,
+                container: name,
+                to: None,
+                then: Then::Rebuild,
+                is_rule: false,
+                modes: Modes::Source,
+                selection,
+            });
         }
     }
 
@@ -273,7 +293,8 @@ impl Flows {
 impl Flow {
     /// Whether a path is part of this source.
     pub fn takes(&self, path: &Path, is_folder: bool) -> bool {
-        path.starts_with(&self.from) && (path == self.from && self.selection.rules.is_none() || !self.selection.leaves_out(path, is_folder))
+        path.starts_with(&self.from)
+            && (path == self.from && self.selection.rules.is_none() || !self.selection.leaves_out(path, is_folder))
     }
 
     /// The path in the container that a path of the source is delivered to.

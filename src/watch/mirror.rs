@@ -130,7 +130,8 @@ impl Mirror {
 
     /// Looks at everything that is watched.
     pub fn look_at_all(&mut self, flows: &Flows) -> Vec<Change> {
-        let sources: BTreeSet<PathBuf> = flows.all.iter().map(|flow| flow.from.clone()).chain(flows.inputs.keys().cloned()).collect();
+        let sources: BTreeSet<PathBuf> =
+            flows.all.iter().map(|flow| flow.from.clone()).chain(flows.inputs.keys().cloned()).collect();
         self.look(&sources, flows)
     }
 
@@ -150,7 +151,10 @@ impl Mirror {
         let Some(stat) = stat else { return self.is_gone(path, changes) };
         let kind = Kind::of(&stat);
         let is_input = flows.inputs.contains_key(path);
-        if !is_input && !flows.all.iter().any(|flow| flow.takes(path, kind == Kind::Folder)) && !(kind == Kind::Folder && flows.enters(path)) {
+        if !is_input
+            && !flows.all.iter().any(|flow| flow.takes(path, kind == Kind::Folder))
+            && !(kind == Kind::Folder && flows.enters(path))
+        {
             return;
         }
         let mode = stat.st_mode & 0o7777;
@@ -163,7 +167,8 @@ impl Mirror {
                 }
                 let Ok((_, listed)) = self.tree.read(path) else { return };
                 let there: BTreeSet<PathBuf> = listed.into_iter().map(|Listed { name, .. }| path.join(name)).collect();
-                let known: Vec<PathBuf> = self.range(path).filter(|(known, _)| known.parent() == Some(path)).map(|(known, _)| known.clone()).collect();
+                let known: Vec<PathBuf> =
+                    self.range(path).filter(|(known, _)| known.parent() == Some(path)).map(|(known, _)| known.clone()).collect();
                 for gone in known.iter().filter(|known| !there.contains(*known)) {
                     self.is_gone(gone, changes);
                 }
@@ -173,9 +178,9 @@ impl Mirror {
             }
             Kind::File => self.look_at_file(path, &stat, changes),
             Kind::Link => {
-                let target = path.file_name().and_then(|name| {
-                    self.tree.folder(path.parent().unwrap_or(Path::new(""))).ok()?.link(name).ok()
-                });
+                let target = path
+                    .file_name()
+                    .and_then(|name| self.tree.folder(path.parent().unwrap_or(Path::new(""))).ok()?.link(name).ok());
                 let Some(target) = target else { return };
                 if self.known.get(path) != Some(&Known::Link(target.clone())) {
                     self.replaces(path, changes);
@@ -210,11 +215,30 @@ impl Mirror {
         if before.is_some() && !is_file {
             self.is_gone(path, changes);
         }
+        if stat.st_nlink > 1 && !is_unchanged {
+            changes.extend(self.other_names(path, stat, digest, mode));
+        }
         let identity = identity.is_settled().then_some(identity);
         self.known.insert(path.to_owned(), Known::File { digest: Some(digest), mode, identity });
         if !is_unchanged {
             changes.push(Change { path: path.to_owned(), now: Now::File { digest, mode } });
         }
+    }
+
+    /// The other names of a file that has changed: nobody tells of them.
+    fn other_names(&mut self, path: &Path, stat: &FileStat, digest: Digest, mode: u32) -> Vec<Change> {
+        let is_file = |(other, known): &(&PathBuf, &Known)| matches!(known, Known::File { .. }) && other.as_path() != path;
+        let files: Vec<PathBuf> = self.known.iter().filter(is_file).map(|(other, _)| other.clone()).collect();
+        let mut found = Vec::new();
+        for other in files {
+            let same =
+                self.stat(&other).ok().flatten().is_some_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino));
+            let known = Known::File { digest: Some(digest), mode, identity: None };
+            if same && self.known.insert(other.clone(), known.clone()) != Some(known) {
+                found.push(Change { path: other, now: Now::File { digest, mode } });
+            }
+        }
+        found
     }
 
     /// Something else takes the place of what was there.

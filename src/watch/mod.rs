@@ -10,7 +10,7 @@ mod flows;
 mod mirror;
 
 use crate::build::{ScanCache, Scanner, View};
-use crate::instance::{Drift, Instance, LoadedProject, Options};
+use crate::instance::{Drift, Drifting, Instance, LoadedProject, Options};
 use crate::model::{Context, Digest, Error, Name, Result, spelled};
 use crate::monitor::{self, Request};
 use crate::plan::InstanceRecord;
@@ -36,9 +36,20 @@ const OUTPUT: usize = 2000;
 #[derive(Debug)]
 pub enum Happened {
     /// Files were made equal in containers.
-    Synced { paths: Vec<PathBuf>, replicas: BTreeSet<String>, took: Duration },
-    Restarted { replica: String, took: Duration },
-    Ran { replica: String, words: Vec<String>, took: Duration },
+    Synced {
+        paths: Vec<PathBuf>,
+        replicas: BTreeSet<String>,
+        took: Duration,
+    },
+    Restarted {
+        replica: String,
+        took: Duration,
+    },
+    Ran {
+        replica: String,
+        words: Vec<String>,
+        took: Duration,
+    },
     Failed(Error),
     Note(String),
 }
@@ -48,7 +59,11 @@ pub enum Happened {
 pub enum Next {
     /// Load the project, [`aim`](Session::aim) at it, bring up these containers (all if there are none), and
     /// [`settle`](Session::settle).
-    Converge { changed: Vec<PathBuf>, only: BTreeSet<Name>, since: Instant },
+    Converge {
+        changed: Vec<PathBuf>,
+        only: BTreeSet<Name>,
+        since: Instant,
+    },
     Did(Vec<Happened>),
 }
 
@@ -63,6 +78,8 @@ pub struct Session {
     replicas: BTreeMap<String, (Name, u64)>,
     /// The process of each replica that has everything.
     met: BTreeMap<String, i32>,
+    /// What was synced into replicas, with the generation of their root.
+    drift: BTreeMap<String, (u64, Drift)>,
     /// What replicas have missed.
     behind: BTreeMap<String, BTreeSet<PathBuf>>,
     /// Whether the files have been looked at since their directories are watched.
@@ -104,6 +121,7 @@ impl Session {
             containers: BTreeMap::new(),
             replicas: BTreeMap::new(),
             met: BTreeMap::new(),
+            drift: BTreeMap::new(),
             behind: BTreeMap::new(),
             is_sure: false,
         })
@@ -144,7 +162,12 @@ impl Session {
         for rule in loaded.project.watch_rules() {
             let from = tidy(Path::new(&rule.rule.path));
             if self.mirror.as_ref().is_some_and(|mirror| mirror.now(&from) == Now::Gone) && !folder.join(&from).exists() {
-                let why = format!("`{} \"{}\"` of container {}: there is no such path yet", rule.rule.word(), rule.rule.path, rule.container);
+                let why = format!(
+                    "`{} \"{}\"` of container {}: there is no such path yet",
+                    rule.rule.word(),
+                    rule.rule.path,
+                    rule.container
+                );
                 told.push(Happened::Note(why));
             }
         }
@@ -214,7 +237,8 @@ impl Session {
                 None => mirror.look(&batch.paths, &self.flows),
             };
             self.follow_directories(&changes);
-            let (meaning, relevant) = self.meaning(&changes);
+            let (mut meaning, relevant) = self.meaning(&changes);
+            self.leave_to_the_build(&mut meaning);
             self.deliver_all(&meaning.files, batch.since, &mut told)?;
             self.carry_out(&meaning, &mut told);
             if !relevant.is_empty() || !told.is_empty() {
@@ -242,7 +266,7 @@ impl Session {
     }
 
     /// What changes mean, and which of them mean anything.
-    fn meaning(&mut self, changes: &[Change]) -> (Meaning, Vec<PathBuf>) {
+    fn meaning(&self, changes: &[Change]) -> (Meaning, Vec<PathBuf>) {
         let (mut meaning, mut relevant) = (Meaning::default(), Vec::new());
         for change in changes {
             let mut matters = false;
@@ -260,7 +284,11 @@ impl Session {
                 relevant.push(change.path.clone());
             }
         }
-        // A container that is built anew gets everything by that; if it is not, it is behind.
+        (meaning, relevant)
+    }
+
+    /// A container that is built anew gets everything by that; if the build fails, it is behind.
+    fn leave_to_the_build(&mut self, meaning: &mut Meaning) {
         for name in &meaning.rebuild {
             if let Some(files) = meaning.files.remove(name) {
                 for replica in replicas_of(&self.replicas, name) {
@@ -271,7 +299,6 @@ impl Session {
         }
         let rebuild = &meaning.rebuild;
         meaning.run.retain(|(name, _)| !rebuild.contains(name));
-        (meaning, relevant)
     }
 
     fn deliver_all(
@@ -302,38 +329,38 @@ impl Session {
 
     /// Writes files into one replica; returns those that it did not have.
     fn deliver(
-        &self,
+        &mut self,
         replica: &str,
         root: &mut Root,
         files: &BTreeMap<PathBuf, Delivery>,
         told: &mut Vec<Happened>,
     ) -> Result<BTreeSet<PathBuf>> {
-        let (Some(mirror), Some((_, generation))) = (&self.mirror, self.replicas.get(replica)) else { return Ok(BTreeSet::new()) };
-        let mut drift = Drift::read(&self.instance, replica, *generation)?;
-        let before = drift.clone();
-        let mut back = Vec::new();
-        let mut view = None;
+        let Some((_, generation)) = self.replicas.get(replica).cloned() else { return Ok(BTreeSet::new()) };
+        let mut drift = match self.drift.remove(replica) {
+            Some((of, known)) if of == generation => known,
+            _ => Drift::read(&self.instance, replica, generation)?,
+        };
+        let (mut news, mut back, mut view) = (Vec::new(), Vec::new(), None);
         for (to, file) in files.iter().filter(|(_, file)| !file.in_volume) {
             let key = spelled(to.as_os_str()).into_owned();
+            let known = drift.has(&key);
             // What has drifted before may be as in the image again.
-            if before.files.contains_key(&key) && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now) {
-                back.push(key);
-            } else if !matches!(file.now, Now::Folder { .. }) {
-                drift.files.insert(key, digest_of(&file.now));
+            if known && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now) {
+                back.push((key, Drifting::AsImage));
+            } else if let Some(now) = drifting(&file.now) {
+                news.push((key, now));
             }
         }
-        if drift != before {
-            drift.save(&self.instance, replica, *generation)?;
-        }
+        drift.add(&self.instance, replica, generation, news)?;
         let mut written = BTreeSet::new();
         // What is gone goes from the inside out; the rest comes from the outside in.
         let (gone, there): (Vec<_>, Vec<_>) = files.iter().partition(|(_, file)| file.now == Now::Gone);
         for (to, file) in gone.into_iter().rev().chain(there) {
             let source = match &file.now {
-                Now::File { .. } => match mirror.open(&file.path) {
-                    Ok(source) => Some(source),
+                Now::File { .. } => match self.mirror.as_ref().and_then(|mirror| mirror.open(&file.path).ok()) {
+                    Some(source) => Some(source),
                     // It has changed again, so another event follows.
-                    Err(_) => continue,
+                    None => continue,
                 },
                 _ => None,
             };
@@ -343,12 +370,8 @@ impl Session {
                 Err(error) => told.push(Happened::Failed(deliver::failed(replica, to, &error))),
             }
         }
-        if !back.is_empty() {
-            for key in back {
-                drift.files.remove(&key);
-            }
-            drift.save(&self.instance, replica, *generation)?;
-        }
+        drift.add(&self.instance, replica, generation, back)?;
+        self.drift.insert(replica.to_owned(), (generation, drift));
         Ok(written)
     }
 
@@ -371,7 +394,9 @@ impl Session {
             let mut paths = self.behind.remove(replica).unwrap_or_default();
             for flow in self.flows.all.iter().filter(|flow| flow.is_rule && flow.container == *name && flow.to.is_some()) {
                 // What its image has is equal already.
-                let is_copied = |other: &Flow| !other.is_rule && other.container == *name && (&other.from, &other.to) == (&flow.from, &flow.to);
+                let is_copied = |other: &Flow| {
+                    !other.is_rule && other.container == *name && (&other.from, &other.to) == (&flow.from, &flow.to)
+                };
                 if !self.flows.all.iter().any(is_copied) {
                     paths.extend(mirror.below(&flow.from));
                 }
@@ -403,7 +428,9 @@ impl Session {
                     jobs.push(scope.spawn(move || run(instance, replica, words)));
                 }
             }
-            jobs.into_iter().map(|job| job.join().unwrap_or_else(|_| Happened::Failed(Error::new("a rule could not be carried out")))).collect::<Vec<_>>()
+            jobs.into_iter()
+                .map(|job| job.join().unwrap_or_else(|_| Happened::Failed(Error::new("a rule could not be carried out"))))
+                .collect::<Vec<_>>()
         });
         told.extend(done);
     }
@@ -447,11 +474,13 @@ fn replicas_of(replicas: &BTreeMap<String, (Name, u64)>, container: &Name) -> Ve
     replicas.iter().filter(|(_, (name, _))| name == container).map(|(replica, _)| replica.clone()).collect()
 }
 
-fn digest_of(now: &Now) -> Option<Digest> {
+/// What the record of drift says; directories alone are none.
+fn drifting(now: &Now) -> Option<Drifting> {
     match now {
-        Now::File { digest, .. } => Some(*digest),
-        Now::Link(to) => Some(Digest::of(spelled(to).as_bytes())),
-        Now::Folder { .. } | Now::Gone => None,
+        Now::File { digest, .. } => Some(Drifting::File(*digest)),
+        Now::Link(to) => Some(Drifting::File(Digest::of(spelled(to).as_bytes()))),
+        Now::Gone => Some(Drifting::Gone),
+        Now::Folder { .. } => None,
     }
 }
 
@@ -506,7 +535,8 @@ fn run(instance: &Instance, replica: String, words: &[String]) -> Happened {
 /// A project with its rules as further steps, so that one scan reads what either takes.
 fn with_rules(project: &Project) -> Project {
     let mut all = project.clone();
-    let copy = |path: &str| Step::Copy(Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() });
+    let copy =
+        |path: &str| Step::Copy(Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() });
     let steps: Vec<Step> = project.watch_rules().map(|rule| copy(&rule.rule.path)).collect();
     if !steps.is_empty() {
         all.images.insert(Name::of_reference("rules of watch"), Image { from: Base::default(), steps, ..Image::default() });

@@ -62,7 +62,8 @@ fn listed(top: &Path) -> Vec<String> {
             } else if kind.is_symlink() {
                 found.push(format!("{inside} -> {}", fs::read_link(&path).unwrap().display()));
             } else {
-                let executable = entry.metadata().unwrap().mode() & 0o100 != 0;
+                // It may be replaced at this moment.
+                let executable = entry.metadata().is_ok_and(|found| found.mode() & 0o100 != 0);
                 let text = fs::read(&path).unwrap_or_default();
                 found.push(format!("{inside} {executable} {}", String::from_utf8_lossy(&text)));
             }
@@ -96,7 +97,13 @@ fn a_saved_file_is_in_its_containers_however_it_was_saved() {
         let deadline = Instant::now() + Duration::from_secs(20);
         let visible = || listed(&at("")).into_iter().filter(|line| !line.contains(".log")).collect::<Vec<_>>();
         while roots.iter().any(|root| listed(root) != visible()) {
-            assert!(Instant::now() < deadline, "{what}: {:#?}\n{:#?}\n{}", visible(), roots.each_ref().map(|root| listed(root)), watch.text());
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {:#?}\n{:#?}\n{}",
+                visible(),
+                roots.each_ref().map(|root| listed(root)),
+                watch.text()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     };
@@ -130,7 +137,7 @@ fn a_saved_file_is_in_its_containers_however_it_was_saved() {
     // vim itself, if it is there.
     if Command::new("vim").arg("--version").output().is_ok_and(|output| output.status.success()) {
         shell("vim -Nu NONE -es -c '%s/seven/nine/' -c wq main.py");
-        equal("by vim");
+        equal("by vim, through one of two names");
     }
     let before = watch.length();
     shell("touch main.py; touch lib");
@@ -168,7 +175,9 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
     assert_eq!(fs::metadata(inside.join("new")).unwrap().uid(), 33, "a new one belongs to whom its directory belongs to");
     // The container's link leads inside its own root, and never to the host's /etc.
     world.write("app/sub/stead-test", "4");
-    eventually("it is written where the container sees it", || world.run(&["exec", "-T", "c", "cat", "/etc/stead-test"]).out == "4");
+    eventually("it is written where the container sees it", || {
+        world.run(&["exec", "-T", "c", "cat", "/etc/stead-test"]).out == "4"
+    });
     assert!(!Path::new("/etc/stead-test").exists());
     drop(watch);
 }
@@ -233,7 +242,11 @@ container "plain" { image "made"; cmd "sleep" "1000"; stop-grace "100ms"; watch 
     world.write("app/settings.py", "2");
     watch.says(before, "c-1 restarted");
     eventually("its process is new", || !read("c", "/tmp/started").is_empty() && read("c", "/tmp/started") != started);
-    assert_eq!((read("c", "/srv/app/settings.py").as_str(), read("c", "/srv/app/a.py").as_str()), ("2", "2"), "with the same files");
+    assert_eq!(
+        (read("c", "/srv/app/settings.py").as_str(), read("c", "/srv/app/a.py").as_str()),
+        ("2", "2"),
+        "with the same files"
+    );
     let before = watch.length();
     world.write("settings/y", "2");
     watch.says(before, "c-1 restarted");
@@ -267,14 +280,14 @@ container "d" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
     let (pid, other) = (world.pid("c-1"), world.pid("d-1"));
     let before = watch.length();
     world.write("app/build.sh", "exit 7");
-    watch.says(before, "error");
+    watch.says(before, "exit status 7");
     assert_eq!(world.pid("c-1"), pid, "the old one stays");
     world.write("app/build.sh", "echo 2 > /built");
     eventually("it is mended", || world.run(&["exec", "-T", "c", "cat", "/built"]).out == "2\n");
     assert_eq!(world.pid("d-1"), other, "who does not use it is left alone");
     let before = watch.length();
     world.write("stead.kdl", "nonsense {");
-    watch.says(before, "error");
+    watch.says(before, "stead.kdl has ");
 }
 
 #[test]
@@ -326,7 +339,9 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
         let output = Command::new("git").args(words).args(line.split(' ')).current_dir(&world.folder).output().unwrap();
         assert!(output.status.success(), "git {line}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    let fill = |text: &str| (0..500).for_each(|number| world.write(&format!("app/d{}/f{number}", number % 20), &format!("{text}{number}")));
+    let fill = |text: &str| {
+        (0..500).for_each(|number| world.write(&format!("app/d{}/f{number}", number % 20), &format!("{text}{number}")))
+    };
     git("init -q");
     fill("one");
     git("add app");
@@ -394,7 +409,8 @@ fn after_quiet_the_container_equals_the_disk_whatever_happened() {
     }
     let world = World::new("watch-model", APP);
     world.write("app/a", "1");
-    let seed = std::env::var("STEAD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()));
+    let seed =
+        std::env::var("STEAD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()));
     println!("STEAD_SEED={seed}");
     let mut state = seed | 1;
     let mut dice = move |sides: u64| {

@@ -115,7 +115,10 @@ impl Decoder<'_> {
             "sync-exec" => {
                 let Some(exec) = node.child("exec") else {
                     let missing = Diagnostic::error("no-exec", node.place.clone(), "this rule has no command to run");
-                    node.lacks(missing.help("for example: sync-exec \"a.conf\" to=\"/etc/a.conf\" { exec \"reload\" }"), self.sink);
+                    node.lacks(
+                        missing.help("for example: sync-exec \"a.conf\" to=\"/etc/a.conf\" { exec \"reload\" }"),
+                        self.sink,
+                    );
                     return None;
                 };
                 Then::Run(exec.words())
