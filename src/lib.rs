@@ -27,7 +27,7 @@
 //! | --- | --- | --- |
 //! | 6 | [`cli`] | the commands: parse the arguments, make one call, print; all output goes through one object in `cli/ui` |
 //! | 5 | [`engine`] | every operation that a user or a program can ask for |
-//! | 4 | [`watch`] | file events → when to look again |
+//! | 4 | [`watch`] | file events → files written into containers, restarts, or a new plan |
 //! | 4 | [`reconcile`] | runs a plan's tasks, by one scheduler; keeps the record |
 //! | 4 | [`library`] | images by their names: tags, pull, push, load, import |
 //! | 3 | [`instance`] | one project's directory on this machine: identity, records, the loaded project, observations, consent |
@@ -78,7 +78,9 @@
 //! | --- | --- |
 //! | instance | one project's directory on this machine, with its records, logs and volumes; its name is a digest of the directory's path |
 //! | replica | one of the copies of a container: `web-2` ([`project::ReplicaId`]) |
-//! | generation | the lifetime of a replica with one root; a new root begins the next one, and logs are kept per generation |
+//! | generation | of a replica: its lifetime with one root; a new root begins the next one, and logs are kept for each. Of an environment: what an `up` that changed something resulted in ([`instance`]) |
+| drift | what live syncs made different in a container from its image |
+| flow | a source that is watched, one of its containers, and what a change means for it ([`watch`]) |
 //! | task | a unit of a plan: an action, what it waits for, and the changes that users see ([`plan::Task`]) |
 //! | named command | a `task` of the project file: what `stead run NAME` runs ([`project::NamedCommand`]) |
 //! | deed | what a plan decides about one replica: start, adjust, end |

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The most that is read of a file: git's own have one line.
 const MOST: u64 = 4096;
+/// The most that is read of the list of packed branches.
+const PACKED: u64 = 16 << 20;
 /// The most characters of a branch's name.
 const SHOWN: usize = 80;
 
@@ -15,14 +17,36 @@ const SHOWN: usize = 80;
 pub fn checked_out(folder: &Path) -> Option<String> {
     let is_there = |git: &PathBuf| git.symlink_metadata().is_ok();
     let git = folder.ancestors().map(|above| above.join(".git")).find(is_there)?;
-    let place = if git.is_dir() {
-        git
-    } else {
-        // In a worktree, or in a submodule, it is a file that names the directory (gitrepository-layout(5)).
-        let line = first_line(&git)?;
-        git.parent()?.join(line.strip_prefix("gitdir:")?.trim())
-    };
+    let place = place_of(git)?;
     meaning(&first_line(&place.join("HEAD"))?)
+}
+
+/// The commit that is checked out there; `None` if that cannot be told.
+pub fn head_commit(folder: &Path) -> Option<String> {
+    let git = folder.ancestors().map(|above| above.join(".git")).find(|git| git.symlink_metadata().is_ok())?;
+    let place = place_of(git)?;
+    let head = first_line(&place.join("HEAD"))?;
+    let is_commit = |text: &String| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let Some(reference) = head.strip_prefix("ref:").map(str::trim) else { return Some(head.trim().to_owned()).filter(is_commit) };
+    // A worktree has its own HEAD, and shares the branches.
+    let common = first_line(&place.join("commondir")).map_or_else(|| place.clone(), |common| place.join(common.trim()));
+    let loose = || [&place, &common].iter().find_map(|place| first_line(&place.join(reference)));
+    let packed = || {
+        let bytes = sys::read_regular(&common.join("packed-refs"), PACKED).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        text.lines().find_map(|line| Some(line.strip_suffix(reference)?.strip_suffix(' ')?.to_owned()))
+    };
+    loose().or_else(packed).map(|line| line.trim().to_owned()).filter(is_commit)
+}
+
+/// The directory of a repository, by its `.git`.
+fn place_of(git: PathBuf) -> Option<PathBuf> {
+    if git.is_dir() {
+        return Some(git);
+    }
+    // In a worktree, or in a submodule, it is a file that names the directory (gitrepository-layout(5)).
+    let line = first_line(&git)?;
+    Some(git.parent()?.join(line.strip_prefix("gitdir:")?.trim()))
 }
 
 fn first_line(path: &Path) -> Option<String> {

@@ -13,7 +13,7 @@ mod remote;
 mod ssh;
 mod web;
 
-pub use head::checked_out;
+pub use head::{checked_out, head_commit};
 
 use crate::model::bounds::git::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use crate::model::{Budget, Context, Error, GitRepository, Result, shown};

@@ -36,9 +36,14 @@ pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()))
         .sealed_by(Sealed::of(&instance.home, &instance.folder));
     let files = project_files(&instance.folder)?;
-    let contents = contents(project, places, &files)?;
+    let mut contents = contents(project, places, &files)?;
     let profiles = profiles(project, places, &files)?;
-    look(loaded, Files { scanner, contents, profiles, env_files: env_files(project, &files)? })
+    let mut env_files = env_files(project, &files)?;
+    if let Some(restored) = &loaded.restored {
+        contents.extend(restored.configs.clone());
+        env_files.clone_from(&restored.env_files);
+    }
+    look(loaded, Files { scanner, contents, profiles, env_files })
 }
 
 /// What was read from the project's files.
@@ -69,6 +74,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         tag: instance.home.tag(),
         containers,
         drift,
+        pinned: loaded.restored.as_ref().map(|restored| restored.images.clone()).unwrap_or_default(),
         bridges: if wants_networks { network::bridges(instance.link_group())?.into_iter().collect() } else { BTreeSet::new() },
         no_bridges: network::no_bridges(project.networks.values().filter_map(|network| network.external.as_deref()))?,
         routes: if wants_networks { network::routes()? } else { Vec::new() },

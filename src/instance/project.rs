@@ -4,6 +4,7 @@
 //! instance's record, and used as long as every file that it was read from has the same digest.
 
 use super::absent::absent;
+use super::generations::Generation;
 use super::identity::Instance;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
@@ -48,6 +49,8 @@ pub struct LoadedProject {
     /// The images from elsewhere that Dockerfiles start from and that are not known yet: once they are
     /// locked, the project must be read again.
     pub unsettled: Vec<String>,
+    /// The generation that is brought back, if it is one: then nothing of the project's files counts, secrets excepted.
+    pub restored: Option<Box<Generation>>,
 }
 
 /// The content of the cache.
@@ -171,6 +174,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             warnings: Vec::new(),
             files: BTreeMap::new(),
             unsettled: unsettled(kept.outside.iter().map(|(outside, known)| (outside, known))),
+            restored: None,
         });
     }
     let mut loaded = findings(options)?;
@@ -200,7 +204,15 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
         }
     }
     let unsettled = unsettled(loaded.outside.iter());
-    Ok(LoadedProject { instance, project, places: loaded.places, warnings: loaded.diagnostics, files: loaded.files, unsettled })
+    Ok(LoadedProject {
+        instance,
+        project,
+        places: loaded.places,
+        warnings: loaded.diagnostics,
+        files: loaded.files,
+        unsettled,
+        restored: None,
+    })
 }
 
 /// The references that are not known yet.

@@ -198,6 +198,10 @@ impl Planner<'_> {
         self.locks(&order);
         for name in order {
             let record = self.observed.record.images.get(&name);
+            if let Some(image) = self.observed.pinned.get(&name) {
+                built.insert(name, image.clone());
+                continue;
+            }
             match walk(self.project, self.lock, &name, self.facts) {
                 Walk::Built(image) => {
                     built.insert(name, image);
@@ -628,6 +632,9 @@ impl Planner<'_> {
         if record.is_some_and(|record| record.image_name != wish.image_name.as_str()) {
             return self.at(&NodePath::container(&wish.container).node("image"), format!("image is {} now", wish.image_name));
         }
+        if self.observed.pinned.contains_key(&wish.image_name) {
+            return cause(format!("that generation has another image {}", wish.image_name));
+        }
         let text = format!("image {} changed", wish.image_name);
         // If another project or an earlier command has built it already, the inputs still show why.
         let before = self.observed.record.images.get(&wish.image_name);
@@ -661,7 +668,7 @@ fn content(kind: &TreeKind) -> TreeKind {
 }
 
 /// What a change of an aspect is, if it can be said in a few words: a value, a list of words, a table's entry, ports.
-fn change_of(key: &str, old: &str, new: &str) -> Option<String> {
+pub fn change_of(key: &str, old: &str, new: &str) -> Option<String> {
     let is_value = key.starts_with("env.")
         || key.starts_with("limits.")
         || matches!(key, "workdir" | "user" | "hostname" | "stop-grace" | "init" | "tty" | "stop-signal");

@@ -6,6 +6,7 @@
 mod address;
 mod cause;
 mod change;
+mod compare;
 mod desired;
 mod graph;
 mod image;
@@ -19,6 +20,7 @@ mod wants;
 pub use address::{attachments, free_subnet};
 pub use cause::Cause;
 pub use change::{plan, settle, step_cause};
+pub use compare::{Version, compare};
 pub use desired::Desired;
 pub use graph::{building, ending};
 pub use image::{Config, Image, StepOutput};

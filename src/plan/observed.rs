@@ -350,6 +350,8 @@ pub struct Observed {
     pub containers: BTreeMap<String, Seen>,
     /// The containers that live syncs have made different from their image.
     pub drift: BTreeMap<String, Drifted>,
+    /// Images that are taken as they are, whatever the project says: a generation is brought back.
+    pub pinned: BTreeMap<Name, Image>,
     /// The bridges that exist.
     pub bridges: BTreeSet<String>,
     /// The names of external bridges that are none, each with why.

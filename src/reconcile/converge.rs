@@ -112,6 +112,12 @@ impl<'a> Executor<'a> {
         pin(self.forge.loaded, self.forge.store, &self.record(), self.lock())
     }
 
+    /// What there is now: the images that containers use, and the record.
+    pub fn reached(&self) -> (BTreeMap<Name, Image>, InstanceRecord) {
+        let images = self.certain.get().map_or_else(|| self.planned.built.clone(), |certain| certain.built.clone());
+        (images, self.record().clone())
+    }
+
     /// Warns about firewall tables on this host that block the instance's networks.
     pub fn warn_of_blockers(&self) {
         let outer = self.planned.networks.values().find(|network| !network.internal);

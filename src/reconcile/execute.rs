@@ -3,6 +3,7 @@
 use super::converge::Executor;
 use super::crash::boundary;
 use super::down;
+use super::generations::{self, Reached};
 use super::forge::{Building, Forge};
 use super::pins::pin;
 use super::resolve::{complete_lock, trusted};
@@ -175,7 +176,12 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let stopped = schedule::interrupted().and_then(|()| Error::all(schedule::failed(stopped)));
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
-    let kept = Reservation::end(&instance.home, &instance.id).and_then(|()| executor.pin()).and_then(|()| entry.add(instance));
+    let (images, record) = executor.reached();
+    let reached = Reached { command: &options.command, ok, changes: &changes, images: &images, record: &record };
+    let kept = Reservation::end(&instance.home, &instance.id)
+        .and_then(|()| executor.pin())
+        .and_then(|()| entry.add(instance))
+        .and_then(|()| if changes.is_empty() { Ok(()) } else { generations::keep(loaded, &observation, &store, &reached) });
     // The error that stopped everything may be the cause of the other one, so it is the one that is reported.
     stopped.and(kept)?;
     executor.warn_of_blockers();

@@ -130,6 +130,10 @@ impl<'a> Forge<'a> {
         let facts = StoreFacts { store: self.store, scanner: &self.observation.scanner };
         let project = &self.loaded.project;
         let took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(restored) = &self.loaded.restored {
+            record.images.clone_from(&restored.records);
+            return Ok(());
+        }
         for (name, image) in images {
             let known = record.images.get(name);
             // What is made of other inputs may be the same image: the next cause is what differs from these inputs.

@@ -19,6 +19,7 @@ mod dockerfile;
 mod examples;
 mod faults;
 mod filters;
+mod generations;
 mod git;
 mod images;
 mod insight;

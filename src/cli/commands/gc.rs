@@ -15,6 +15,9 @@ pub struct Arguments {
     /// The total size that caches of `run` steps may have; the least recently used are removed first.
     #[arg(long, value_name = "SIZE", default_value = "10GiB")]
     caches: String,
+    /// Forget all but this many of the newest generations of each project; the images of the last ten are kept otherwise.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "dry_run")]
+    keep: Option<usize>,
     /// Print the numbers as JSON.
     #[arg(long)]
     json: bool,
@@ -22,6 +25,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let caches = Size::parse(&arguments.caches).map_err(|why| Error::new(format!("--caches: {why}")).usage())?;
+    if let Some(count) = arguments.keep {
+        for (instance, _) in engine::all_instances(&context.options.home)? {
+            engine::keep_generations(&instance, count)?;
+        }
+    }
     let done = engine::collect(&context.options.home, caches, arguments.dry_run)?;
     if arguments.json {
         context.ui.json(&done);

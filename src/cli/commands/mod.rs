@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod files;
 mod gc;
+mod generations;
 mod graph;
 mod help;
 mod image;
@@ -110,6 +111,10 @@ pub enum Command {
     Update(update::Arguments),
     Why(why::Arguments),
     Graph(graph::Arguments),
+    History(generations::History),
+    Show(generations::Show),
+    Diff(generations::Diff),
+    Rollback(generations::Rollback),
     Gc(gc::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -151,6 +156,7 @@ impl Command {
         matches!(
             self,
             Self::Up(_)
+                | Self::Rollback(_)
                 | Self::Apply(_)
                 | Self::Down(_)
                 | Self::Watch(_)
@@ -183,7 +189,11 @@ impl Command {
 
     /// Whether the command only shows what it would do.
     fn is_dry(&self) -> bool {
-        matches!(self, Self::Up(arguments) if arguments.is_dry())
+        match self {
+            Self::Up(arguments) => arguments.is_dry(),
+            Self::Rollback(arguments) => arguments.is_dry(),
+            _ => false,
+        }
     }
 
     /// Runs the command and returns its exit code.
@@ -252,6 +262,10 @@ impl Command {
             Self::Logout(arguments) => registry::logout(&arguments, context),
             Self::Search(arguments) => registry::search(&arguments, context),
             Self::Update(arguments) => update::run(&arguments, context),
+            Self::History(arguments) => generations::history(&arguments, context),
+            Self::Show(arguments) => generations::show(&arguments, context),
+            Self::Diff(arguments) => generations::diff(&arguments, context),
+            Self::Rollback(arguments) => generations::rollback(&arguments, context),
             Self::Gc(arguments) => gc::run(&arguments, context),
         }
     }

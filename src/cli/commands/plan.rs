@@ -2,6 +2,7 @@ use super::super::Context;
 use super::super::ui::plan_text;
 use crate::engine::{self, LoadedProject};
 use crate::model::Result;
+use crate::plan::Planned;
 use crate::spec::Diagnostic;
 use serde_json::json;
 
@@ -35,6 +36,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         warn_of_vanished(&loaded, context)?;
     }
     Ok(if arguments.check && !planned.plan.tasks.is_empty() { 2 } else { 0 })
+}
+
+/// Shows a plan as text.
+pub fn show_planned(planned: &Planned, context: &Context) -> Result<u8> {
+    print(&planned.plan, context);
+    Ok(0)
 }
 
 /// Shows a project's plan as text.

@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Accepted for compatibility with Docker: `up` always returns.
     #[arg(short = 'd', long, hide = true)]
     detach: bool,
+    /// Go to an earlier generation instead, by its number, as `stead rollback` does.
+    #[arg(long, value_name = "GENERATION", conflicts_with_all = ["watch", "frozen", "trace"])]
+    at: Option<u64>,
     /// Keep running, and apply every change of the files.
     #[arg(long)]
     watch: bool,
@@ -43,6 +46,15 @@ impl Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
     let watch = arguments.watch && !arguments.detach;
+    if let Some(number) = arguments.at {
+        let instance = context.instance()?;
+        let target = engine::generation_meant(&instance, Some(number))?;
+        if arguments.dry_run {
+            return super::plan::show_planned(&engine::plan_back(&instance, target)?, context);
+        }
+        let options = UpOptions { allow: arguments.allow.kinds()?, command: "up --at".into(), ..UpOptions::default() };
+        return super::generations::go(&instance, target, &options, context);
+    }
     if arguments.dry_run {
         return super::plan::show(&context.project_dry()?, context);
     }
