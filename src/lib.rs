@@ -79,8 +79,8 @@
 //! | instance | one project's directory on this machine, with its records, logs and volumes; its name is a digest of the directory's path |
 //! | replica | one of the copies of a container: `web-2` ([`project::ReplicaId`]) |
 //! | generation | of a replica: its lifetime with one root; a new root begins the next one, and logs are kept for each. Of an environment: what an `up` that changed something resulted in ([`instance`]) |
-| drift | what live syncs made different in a container from its image |
-| flow | a source that is watched, one of its containers, and what a change means for it ([`watch`]) |
+//! | drift | what live syncs made different in a container from its image |
+//! | flow | a source that is watched, one of its containers, and what a change means for it ([`watch`]) |
 //! | task | a unit of a plan: an action, what it waits for, and the changes that users see ([`plan::Task`]) |
 //! | named command | a `task` of the project file: what `stead run NAME` runs ([`project::NamedCommand`]) |
 //! | deed | what a plan decides about one replica: start, adjust, end |

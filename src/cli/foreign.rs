@@ -66,14 +66,12 @@ const OPTIONS: &[(&str, &[&str], &str)] = &[
     ("cp", &["-L", "--follow-link"], "a link is copied as a link; name what it leads to"),
     ("cp", &["-a", "--archive"], "owners and modes are always kept"),
     ("top", &["-e", "-o", "-f", "aux", "-a"], "the columns are fixed; `stead exec NAME ps -ef` runs the container's own ps"),
-    (
-        "-p",
-        &["-p", "--project-name"],
-        "a project's name stands in its stead.kdl; -C DIRECTORY names its directory, `stead ps --projects` lists all",
-    ),
     ("volume", &["-f", "--force"], "`stead volume prune --yes` does not ask; `stead down` removes what uses a volume"),
     ("status", &["--json"], "`stead plan --json` and `stead ps --json` are for programs"),
 ];
+
+/// Options of Compose for the name of a project.
+const PROJECT: [&str; 2] = ["-p", "--project-name"];
 
 /// What to type instead, if the words are another tool's.
 pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
@@ -86,6 +84,11 @@ pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
                 first == command && second.is_none_or(|second| next.is_some_and(|next| next == second))
             };
             COMMANDS.iter().find(|(known, _)| typed(known)).map(|(_, advice)| *advice)
+        }
+        ErrorKind::UnknownArgument
+            if words.iter().take_while(|word| *word != command).any(|word| PROJECT.contains(&word.as_str())) =>
+        {
+            Some("a project's name stands in its stead.kdl; -C DIRECTORY names its directory, `stead ps --projects` lists all")
         }
         ErrorKind::UnknownArgument => {
             // A short option may have its value attached.
@@ -107,8 +110,10 @@ pub fn advice(kind: ErrorKind, words: &[String]) -> Option<&'static str> {
 fn command_of(words: &[String]) -> Option<&String> {
     let mut value = false;
     words.iter().find(|word| {
-        let of_option =
-            std::mem::replace(&mut value, matches!(word.as_str(), "-C" | "-f" | "-p" | "--file" | "--profile" | "--set"));
+        let of_option = std::mem::replace(
+            &mut value,
+            matches!(word.as_str(), "-C" | "-f" | "-p" | "--project-name" | "--file" | "--profile" | "--set"),
+        );
         !of_option && !word.starts_with('-')
     })
 }
@@ -139,7 +144,7 @@ mod tests {
             ("up --remove-orphans", "always ends"),
             ("docker compose up", "stead up"),
             ("volume prune -f", "--yes"),
-                    ("restart -t 3", "stop-grace"),
+            ("restart -t 3", "stop-grace"),
             ("-C /tmp ps -q", "--json"),
             ("run -p80:80 nginx", "`publish`"),
             ("image ls", "stead images"),

@@ -41,7 +41,8 @@ pub fn generation_before(instance: &Instance) -> Result<Generation> {
     let current = all.last().map(Generation::origin);
     let before = |one: &&Generation| one.of.is_none() && one.ok && current.is_some_and(|current| one.number < current);
     all.iter().filter(before).next_back().cloned().ok_or_else(|| {
-        Error::new("there is no earlier generation that came up").hint("`stead history` lists what there is; `stead rollback NUMBER` goes to any of it")
+        Error::new("there is no earlier generation that came up")
+            .hint("`stead history` lists what there is; `stead rollback NUMBER` goes to any of it")
     })
 }
 
@@ -55,8 +56,7 @@ pub fn restored(instance: &Instance, generation: Generation) -> Result<LoadedPro
         crate::image::load(&store, &image.digest).is_some()
             && image.layers.iter().all(|layer| store.layer_path(&layer.diff_id).exists())
     };
-    let lost: Vec<&str> =
-        generation.images.iter().filter(|(_, image)| !is_there(image)).map(|(name, _)| name.as_str()).collect();
+    let lost: Vec<&str> = generation.images.iter().filter(|(_, image)| !is_there(image)).map(|(name, _)| name.as_str()).collect();
     if !lost.is_empty() {
         let why = format!(
             "generation {} cannot be brought back: {} {} no longer in the store",
@@ -65,7 +65,9 @@ pub fn restored(instance: &Instance, generation: Generation) -> Result<LoadedPro
             if lost.len() == 1 { "is" } else { "are" }
         );
         let help = match &generation.commit {
-            Some(commit) => format!("`git checkout {}` and `stead up` build it again from stead.lock", &commit[..commit.len().min(12)]),
+            Some(commit) => {
+                format!("`git checkout {}` and `stead up` build it again from stead.lock", &commit[..commit.len().min(12)])
+            }
             None => "bring the project's files back as they were; `stead up` then builds it again from stead.lock".to_owned(),
         };
         return Err(Error::new(why).hint(help));
@@ -97,12 +99,7 @@ pub fn plan_back(instance: &Instance, generation: Generation) -> Result<Planned>
 ///
 /// # Errors
 /// Fails when something that it needs is gone, and as `up` does.
-pub fn go_back(
-    instance: &Instance,
-    generation: Generation,
-    options: &UpOptions,
-    reporter: &dyn Reporter,
-) -> Result<Converged> {
+pub fn go_back(instance: &Instance, generation: Generation, options: &UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     reconcile::up(&restored(instance, generation)?, options, reporter)
 }
 

@@ -27,8 +27,9 @@ mod volumes;
 mod why;
 
 pub use crate::instance::{
-    Answer, Chosen, Generation, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, UpOptions, agree,
-    all_instances, allow, allowed, claim_watch, end_watcher, findings, generations, load, read_lock, revoke, watch_log, watcher,
+    Answer, Chosen, Generation, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, UpOptions,
+    agree, all_instances, allow, allowed, claim_watch, end_watcher, findings, generations, load, read_lock, revoke, watch_log,
+    watcher,
 };
 pub use crate::library::{
     change, compare, components, find_image, full_name, history, import, known_images, load_archive, login, logout, names, pull,
@@ -45,10 +46,8 @@ pub use collect::collect;
 pub use containers::{Published, Stop, freeze, kill, logged, published, remove, replicas, restart, scale, start, stop, wait};
 pub use examine::examine;
 pub use exec::{Exec, exec};
-pub use generations::{
-    generation_before, generation_meant, generations_differ, go_back, keep_generations, plan_back,
-};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
+pub use generations::{generation_before, generation_meant, generations_differ, go_back, keep_generations, plan_back};
 pub use graph::{Graph, Part, Vertex, graph};
 pub use listing::{Row, Which, inspection, listing};
 pub use one_off::{OneOff, Wish, environment, one_off};

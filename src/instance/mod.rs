@@ -18,10 +18,8 @@ mod report;
 mod watcher;
 
 pub use consent::{agree, allow, allowed, revoke};
-pub use generations::{
-    Generation, forget_generation, generation, generation_numbers, generations, newest_generation,
-};
 pub use drift::{Drift, Now as Drifting};
+pub use generations::{Generation, forget_generation, generation, generation_numbers, generations, newest_generation};
 pub use history::{Entry, read as read_history};
 pub use identity::{Instance, all_instances, is_one_off_replica, private_folder};
 pub use observe::{Observation, observe};

@@ -36,11 +36,11 @@ pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()))
         .sealed_by(Sealed::of(&instance.home, &instance.folder));
     let files = project_files(&instance.folder)?;
-    let mut contents = contents(project, places, &files)?;
+    let restored = loaded.restored.as_ref().map(|restored| restored.configs.clone()).unwrap_or_default();
+    let contents = contents(project, places, &files, restored)?;
     let profiles = profiles(project, places, &files)?;
     let mut env_files = env_files(project, &files)?;
     if let Some(restored) = &loaded.restored {
-        contents.extend(restored.configs.clone());
         env_files.clone_from(&restored.env_files);
     }
     look(loaded, Files { scanner, contents, profiles, env_files })
@@ -107,7 +107,13 @@ fn seen(instance: &Instance, name: &str) -> Seen {
     }
 }
 
-fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Result<BTreeMap<Name, Vec<u8>>> {
+/// The contents of secrets and configs; those that are known already are not read.
+fn contents(
+    project: &Project,
+    places: &Locations,
+    files: &ProjectFiles,
+    known: BTreeMap<Name, Vec<u8>>,
+) -> Result<BTreeMap<Name, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let used: BTreeSet<&Name> = project
         .containers
@@ -130,7 +136,7 @@ fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
     for (name, file) in project.secrets.iter().filter(|(name, _)| used.contains(name)) {
         read("secret", name, file);
     }
-    let configs = || project.configs.iter().filter(|(name, _)| used.contains(name));
+    let configs = || project.configs.iter().filter(|(name, _)| used.contains(name) && !known.contains_key(*name));
     for (name, source) in configs() {
         if let ConfigSource::File(file) = source {
             read("config", name, file);
@@ -142,6 +148,7 @@ fn contents(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
         }
     }
     Error::all(errors)?;
+    found.extend(known);
     Ok(found)
 }
 

@@ -3,8 +3,8 @@
 use super::converge::Executor;
 use super::crash::boundary;
 use super::down;
-use super::generations::{self, Reached};
 use super::forge::{Building, Forge};
+use super::generations::{self, Reached};
 use super::pins::pin;
 use super::resolve::{complete_lock, trusted};
 use super::schedule::{self, State};

@@ -292,7 +292,7 @@ mod tests {
         import(&home, "i", &name("new"), &archive[..], Content::Refused).unwrap();
         assert_eq!(fs::read_to_string(place.at("new/sub/b")).unwrap(), "2");
         fs::write(place.at("data/c"), "3").unwrap();
-        let wrong: [&[u8]; 3] = [&archive[..archive.len() / 2], b"", &[b'x'; 2048]];
+        let wrong: [&[u8]; 3] = [&archive[..archive.len() / 2 + 7], b"", &[b'x'; 2048]];
         for wrong in wrong {
             assert!(import(&home, "i", &data, wrong, Content::Replaced).is_err());
             assert_eq!(fs::read_to_string(place.at("data/c")).unwrap(), "3");

@@ -88,7 +88,8 @@ pub fn history(arguments: &History, context: &Context) -> Result<u8> {
         context.ui.json(&json!({ "version": 1, "generations": rows }));
         return Ok(0);
     }
-    let mut table = Table::new(&["GENERATION", "TIME", "COMMAND", "BY", "COMMIT", "CHANGES", "RESULT"], &["BY", "COMMIT", "TIME"]);
+    let mut table =
+        Table::new(&["GENERATION", "TIME", "COMMAND", "BY", "COMMIT", "CHANGES", "RESULT"], &["BY", "COMMIT", "TIME"]);
     for one in &all {
         table.row([
             (one.number.to_string(), Some(Style::Bold)),
@@ -126,7 +127,13 @@ pub fn show(arguments: &Show, context: &Context) -> Result<u8> {
         context.ui.json(&json!({ "version": 1, "generation": facts(&one), "project": one.project }));
         return Ok(0);
     }
-    let mut text = format!("generation {}: `{}` by {} at {}\n", one.number, visible_line(&one.command), visible_line(&one.author), time(&one));
+    let mut text = format!(
+        "generation {}: `{}` by {} at {}\n",
+        one.number,
+        visible_line(&one.command),
+        visible_line(&one.author),
+        time(&one)
+    );
     text += &format!("checked out: {}\nresult: {}\n", checkout(&one), result(&one));
     let mut table = Table::new(&["CONTAINER", "IMAGE", "DIGEST"], &["DIGEST"]);
     for (name, container) in &one.containers {
