@@ -60,6 +60,28 @@ pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, repor
     reconcile::up(loaded, &UpOptions { only, ..options }, reporter)
 }
 
+/// Runs a job again, whatever its last result was, after what it depends on. What waits for it goes on.
+///
+/// # Errors
+/// Fails when there is no such job or when what it asks for is not allowed, and as [`start`] does.
+pub fn run_again(loaded: &LoadedProject, name: &str, options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
+    let jobs = || loaded.project.containers.iter().filter(|(_, container)| container.job.is_some()).map(|(job, _)| job);
+    let Some(job) = jobs().find(|job| job.as_str() == name) else {
+        let error = Error::new(format!("the project has no job \"{name}\""));
+        return Err(match nearest(name, jobs().map(Name::as_str)) {
+            Some(near) => error.hint(format!("perhaps \"{near}\"")),
+            None => error.hint("a job is written as: job \"migrate\" { image \"app\"; cmd \"migrate\"; }"),
+        });
+    };
+    agree(loaded, &BTreeSet::from([job.clone()]), &options, reporter)?;
+    // Without its record, nothing says that it is done.
+    let before = loaded.instance.replicas(job)?;
+    if !before.is_empty() {
+        remove(&loaded.instance, &before, true, &|_| {})?;
+    }
+    start(loaded, &[name.to_owned()], options, reporter)
+}
+
 /// How containers are stopped.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Stop {
@@ -238,6 +260,10 @@ pub fn scale(
                 None => error,
             });
         };
+        if container.job.is_some() {
+            return Err(Error::new(format!("{name} is a job, so there is only one of it"))
+                .hint(format!("`stead run --again {name}` runs it again")));
+        }
         if *number > 1 && container.networks.iter().any(|attachment| attachment.address.is_some()) {
             return Err(Error::new(format!("container {name} has a fixed address, so there can be only one of it")));
         }

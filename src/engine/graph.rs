@@ -91,6 +91,9 @@ fn vertex(project: &Project, part: Part, name: &Name) -> Vertex {
 /// What is said about a container: how many there are, and where it is reached.
 fn notes(container: &Container) -> Vec<String> {
     let mut notes = Vec::new();
+    if container.job.is_some() {
+        notes.push("a job".to_owned());
+    }
     if container.replicas != 1 {
         notes.push(format!("{} replicas", container.replicas));
     }
@@ -136,7 +139,8 @@ fn edges(project: &Project) -> BTreeMap<(Key, Key), Option<&'static str>> {
             }
         }
         for (needed, until) in &container.depends_on {
-            add(Part::Container, needed, Some(word(*until)));
+            let is_job = project.containers.get(needed).is_some_and(|needed| needed.job.is_some());
+            add(Part::Container, needed, Some(if is_job { "done" } else { word(*until) }));
         }
     }
     found

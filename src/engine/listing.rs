@@ -3,7 +3,7 @@
 use crate::instance::Instance;
 use crate::model::{Error, Result, time_text};
 use crate::monitor::{Health, State, Status};
-use crate::plan::ContainerRecord;
+use crate::plan::{ContainerRecord, JobState};
 use crate::project::Protocol;
 use serde::Serialize;
 use serde_json::Value;
@@ -45,6 +45,9 @@ pub struct Row {
     pub exit_code: Option<i32>,
     pub out_of_memory: bool,
     pub error: Option<String>,
+    /// Whether it is a job.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub job: bool,
     /// Everything that its monitor reports.
     #[serde(skip)]
     pub status: Status,
@@ -80,7 +83,10 @@ pub fn listing(instance: &Instance, which: Which) -> Result<Vec<Row>> {
 }
 
 fn row(instance: &Instance, project: &str, name: &str, record: Option<&ContainerRecord>) -> Row {
-    let status = instance.container(name).status().unwrap_or_default();
+    let job = record.and_then(|record| record.job);
+    // What its monitor reported does not outlive a boot, and the result of a job does.
+    let done = || (job == Some(JobState::Done)).then(|| Status { state: State::Exited, exit_code: Some(0), ..Status::default() });
+    let status = instance.container(name).status().or_else(done).unwrap_or_default();
     Row {
         project: project.to_owned(),
         instance: instance.id.clone(),
@@ -117,6 +123,7 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
         exit_code: status.exit_code,
         out_of_memory: status.out_of_memory,
         error: status.error.clone(),
+        job: job.is_some(),
         status,
     }
 }

@@ -43,7 +43,9 @@ pub use ad_hoc::{forget_loose, loose};
 pub use boot::{BootUnit, boot, comes_up_at_boot};
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
 pub use collect::collect;
-pub use containers::{Published, Stop, freeze, kill, logged, published, remove, replicas, restart, scale, start, stop, wait};
+pub use containers::{
+    Published, Stop, freeze, kill, logged, published, remove, replicas, restart, run_again, scale, start, stop, wait,
+};
 pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};

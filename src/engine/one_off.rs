@@ -270,6 +270,8 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result
     container.publish.clear();
     container.depends_on.clear();
     container.healthcheck = None;
+    // A one-off container has no result, so it needs no inputs.
+    container.job = None;
     for attachment in &mut container.networks {
         attachment.address = None;
     }

@@ -30,6 +30,9 @@ pub fn absent(project: &Project, places: &Locations, folder: &Path) -> Vec<Diagn
             let at = path.clone().named("env-file", &file.path);
             look(&file.path, "the env-file", at, "make the file, or write required=#false");
         }
+        for input in container.job.iter().flat_map(|job| &job.inputs).filter(|input| !input.contains(['*', '?', '['])) {
+            look(input, "the job's input", path.clone().node("inputs"), "make it, or leave it out");
+        }
         for mount in &container.mounts {
             if let (MountSource::Bind(from), false) = (&mount.source, mount.create) {
                 let at = path.clone().named("mount", &mount.to);

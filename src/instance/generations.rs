@@ -36,6 +36,8 @@ pub struct Generation {
     /// The contents of configs. Secrets are not kept.
     pub configs: BTreeMap<Name, Vec<u8>>,
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
+    /// What the inputs of jobs were, so that bringing it back runs none again.
+    pub inputs: BTreeMap<Name, BTreeMap<String, String>>,
     pub changes: Vec<Change>,
 }
 

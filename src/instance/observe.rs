@@ -9,8 +9,8 @@ use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::monitor::{self, State};
 use crate::network;
-use crate::plan::{Down, Drifted, Observed, Seen};
-use crate::project::{ConfigSource, Locations, NodePath, Project};
+use crate::plan::{ContainerRecord, Down, Drifted, JobState, Observed, Seen, TreeKind};
+use crate::project::{ConfigSource, Copy, Image, Locations, MountSource, NodePath, Project, Step};
 use crate::runtime::seccomp::Profile;
 use crate::sys::{ProjectFiles, Unread};
 use crate::volume;
@@ -33,17 +33,84 @@ pub struct Observation {
 /// Fails when a secret or config cannot be read, or an `env-file` is not understood.
 pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
-    let scanner = Scanner::scan(&instance.folder, project, || ScanCache::read(&instance.scan_cache()))
+    let with_jobs = with_inputs(project);
+    let scanned = with_jobs.as_ref().unwrap_or(project);
+    let scanner = Scanner::scan(&instance.folder, scanned, || ScanCache::read(&instance.scan_cache()))
         .sealed_by(Sealed::of(&instance.home, &instance.folder));
     let files = project_files(&instance.folder)?;
     let restored = loaded.restored.as_ref().map(|restored| restored.configs.clone()).unwrap_or_default();
     let contents = contents(project, places, &files, restored)?;
     let profiles = profiles(project, places, &files)?;
     let mut env_files = env_files(project, &files)?;
-    if let Some(restored) = &loaded.restored {
-        env_files.clone_from(&restored.env_files);
+    let inputs = match &loaded.restored {
+        Some(restored) => {
+            env_files.clone_from(&restored.env_files);
+            restored.inputs.clone()
+        }
+        None => inputs(project, places, &scanner)?,
+    };
+    look(loaded, Files { scanner, contents, profiles, env_files, inputs })
+}
+
+/// The name under which the inputs of a job are scanned: no image can have it.
+fn scanned_as(job: &Name) -> Name {
+    Name::of_reference(&format!("inputs of {job}"))
+}
+
+/// A project with the inputs of its jobs as steps of further images, so that they are read as what images copy is: by descriptor,
+/// and their digests from the cache. `None` if no job has any.
+fn with_inputs(project: &Project) -> Option<Project> {
+    let steps = |inputs: &[String]| -> Vec<Step> {
+        let copy = |path: &String| Copy { sources: vec![path.clone()], to: "/".into(), as_docker: true, ..Copy::default() };
+        inputs.iter().map(|path| Step::Copy(copy(path))).collect()
+    };
+    let jobs = project.containers.iter().filter_map(|(name, container)| Some((name, container.job.as_ref()?)));
+    let images: BTreeMap<Name, Image> = jobs
+        .filter(|(_, job)| !job.inputs.is_empty())
+        .map(|(name, job)| (scanned_as(name), Image { steps: steps(&job.inputs), ..Image::default() }))
+        .collect();
+    if images.is_empty() {
+        return None;
     }
-    look(loaded, Files { scanner, contents, profiles, env_files })
+    let mut all = project.clone();
+    all.images.extend(images);
+    Some(all)
+}
+
+/// The files of the jobs' inputs, each with what tells its content from every other.
+fn inputs(project: &Project, places: &Locations, scanner: &Scanner) -> Result<BTreeMap<Name, BTreeMap<String, String>>> {
+    let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
+    for (name, container) in &project.containers {
+        let Some(job) = &container.job else { continue };
+        let mut files = BTreeMap::new();
+        for step in 0..job.inputs.len() {
+            match scanner.tree(&scanned_as(name), step) {
+                Ok(tree) => {
+                    let entries = tree.entries.iter().filter(|entry| entry.kind != TreeKind::Folder);
+                    files.extend(entries.map(|entry| (entry.from.clone(), Digest::of_json(&entry.kind).short(16))));
+                }
+                Err(why) => {
+                    let error = Error::new(format!("cannot read the inputs of the job {name}: {why}"));
+                    let help = "inputs are relative to the project's directory, and ignore files can hide them";
+                    errors.push(error.hint(help).at(places.of(&NodePath::container(name).node("inputs"))));
+                }
+            }
+        }
+        found.insert(name.clone(), files);
+    }
+    Error::all(errors)?;
+    Ok(found)
+}
+
+/// What tells the volumes that jobs mount from others of the same names, as far as they exist.
+fn births(instance: &Instance, project: &Project, existing: &BTreeSet<Name>) -> Result<BTreeMap<Name, String>> {
+    let jobs = project.containers.values().filter(|container| container.job.is_some());
+    let mounted = jobs.flat_map(|job| &job.mounts).filter_map(|mount| match &mount.source {
+        MountSource::Volume(name) => existing.get(name),
+        MountSource::Bind(_) | MountSource::Image(_) => None,
+    });
+    let named = mounted.map(|name| Ok((name.clone(), volume::birth(&instance.home, &instance.id, name)?)));
+    named.collect()
 }
 
 /// What was read from the project's files.
@@ -52,14 +119,15 @@ struct Files {
     contents: BTreeMap<Name, Vec<u8>>,
     profiles: BTreeMap<String, String>,
     env_files: BTreeMap<String, BTreeMap<String, String>>,
+    inputs: BTreeMap<Name, BTreeMap<String, String>>,
 }
 
 fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
     let LoadedProject { instance, project, .. } = loaded;
-    let Files { scanner, contents, profiles, env_files } = files;
+    let Files { scanner, contents, profiles, env_files, inputs } = files;
     let mut record = instance.record()?;
     record.volumes = volume::existing(&instance.home, &instance.id)?;
-    let containers = record.containers.keys().map(|name| (name.clone(), seen(instance, name))).collect();
+    let containers = record.containers.iter().map(|(name, known)| (name.clone(), seen(instance, name, known))).collect();
     let mut drift = BTreeMap::new();
     for (name, container) in &record.containers {
         let found = Drift::read(instance, name, container.generation)?;
@@ -89,12 +157,18 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         profiles: profiles.iter().map(|(file, text)| (file.clone(), Digest::of(text))).collect(),
         env_files,
         leads: leads(instance, project),
+        inputs,
+        births: births(instance, project, &record.volumes)?,
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })
 }
 
-fn seen(instance: &Instance, name: &str) -> Seen {
+fn seen(instance: &Instance, name: &str, record: &ContainerRecord) -> Seen {
+    // A monitor's report does not outlive a boot, and the result of a job does.
+    if record.job == Some(JobState::Done) {
+        return Seen::Finished;
+    }
     match instance.container(name).status() {
         Some(status) => match status.state {
             State::Running | State::Paused | State::Restarting => Seen::Running,

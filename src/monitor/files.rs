@@ -23,6 +23,9 @@ pub struct MonitorSpec {
     #[serde(default)]
     pub restart_unhealthy: bool,
     pub health: Option<HealthSpec>,
+    /// How long its command may take before it is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
     pub log: Log,
     /// The limit on all its log files together, in bytes.
     pub log_quota: Size,

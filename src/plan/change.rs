@@ -105,11 +105,19 @@ fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
     let differing = differing(record, wish, unbuilt);
     let are = |fits: &dyn Fn(&str) -> bool| !differing.is_empty() && differing.iter().all(|key| fits(key));
     let seen = observed.containers.get(&wish.name).copied().unwrap_or(Seen::Down(Down::Lost));
-    if seen == Seen::Running && !unbuilt && !observed.drift.contains_key(&wish.name) && are(&|key| LIVE.contains(&key)) {
+    if seen == Seen::Running
+        && !unbuilt
+        && !wish.is_job()
+        && !observed.drift.contains_key(&wish.name)
+        && are(&|key| LIVE.contains(&key))
+    {
         return Some(Deed::Adjust);
     }
     if observed.drift.contains_key(&wish.name) {
         return Some(Deed::Start(How::Fresh));
+    }
+    if wish.is_job() {
+        return deed_of_job(seen, differing.is_empty(), unbuilt);
     }
     let only_files = are(&|key| key.starts_with("secret.") || key.starts_with("config."));
     match seen {
@@ -118,6 +126,15 @@ fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
         _ if only_files => Some(Deed::Start(How::Again)),
         Seen::Down(_) => Some(Deed::Start(How::Again)),
         Seen::Running | Seen::Finished => None,
+    }
+}
+
+/// What is to be done about a job that is on record: each run has a new root.
+fn deed_of_job(seen: Seen, same: bool, unbuilt: bool) -> Option<Deed> {
+    match seen {
+        Seen::Running | Seen::Finished if same && unbuilt => Some(Deed::Start(How::FreshIfImageChanges)),
+        Seen::Running | Seen::Finished if same => None,
+        Seen::Running | Seen::Finished | Seen::Down(_) => Some(Deed::Start(How::Fresh)),
     }
 }
 
@@ -527,7 +544,8 @@ impl Planner<'_> {
             let Some(record) = self.observed.record.containers.get(name) else {
                 let mut causes = vec![self.creation(wish)];
                 causes.extend(self.not_kept(wish));
-                self.add(Symbol::Create, Object::Container, name, &format!("image {}", wish.image_name), causes);
+                let detail = if wish.is_job() { "run".to_owned() } else { format!("image {}", wish.image_name) };
+                self.add(Symbol::Create, Object::Container, name, &detail, causes);
                 self.mark(wish);
                 continue;
             };
@@ -551,12 +569,14 @@ impl Planner<'_> {
                     causes.extend(rebuilt.map(|deeper| deeper.under(format!("the image {image} is rebuilt"))));
                     "if the image changes"
                 }
+                Deed::Start(_) if wish.is_job() => {
+                    if causes.is_empty() {
+                        causes.push(self.why_down(name, "it was not done"));
+                    }
+                    "run"
+                }
                 Deed::Start(How::Again) if causes.is_empty() => {
-                    causes.push(cause(match self.observed.containers.get(name) {
-                        Some(Seen::Down(Down::Stopped)) => "somebody stopped it".to_owned(),
-                        Some(Seen::Down(Down::Ended(status))) => format!("its command ended with exit status {status}"),
-                        _ => "it is not running".to_owned(),
-                    }));
+                    causes.push(self.why_down(name, "it is not running"));
                     "start"
                 }
                 Deed::Start(How::Again) => "restart",
@@ -588,8 +608,21 @@ impl Planner<'_> {
         }
     }
 
-    /// What the image says is data, and what no mount keeps: there are no anonymous volumes here.
+    /// Why a container does not run.
+    fn why_down(&self, name: &str, otherwise: &str) -> Cause {
+        cause(match self.observed.containers.get(name) {
+            Some(Seen::Down(Down::Stopped)) => "somebody stopped it".to_owned(),
+            Some(Seen::Down(Down::Ended(status))) => format!("its command ended with exit status {status}"),
+            _ => otherwise.to_owned(),
+        })
+    }
+
+    /// What the image says is data, and what no mount keeps: there are no anonymous volumes here. Nobody expects a job to keep
+    /// anything.
     fn not_kept(&self, wish: &Desired) -> Vec<Cause> {
+        if wish.is_job() {
+            return Vec::new();
+        }
         let is_kept = |path: &str| {
             let mounts = wish.spec.mounts.iter().map(|mount| &mount.to).chain(wish.spec.tmpfs.iter().map(|tmpfs| &tmpfs.path));
             mounts.into_iter().any(|to| Path::new(path).starts_with(to))
@@ -602,6 +635,9 @@ impl Planner<'_> {
     /// Why a container that does not exist is created.
     fn creation(&self, wish: &Desired) -> Cause {
         let path = NodePath::container(&wish.container);
+        if self.observed.record.stopped.contains(&wish.name) && wish.is_job() {
+            return cause("its last result was removed");
+        }
         if self.observed.record.stopped.contains(&wish.name) {
             return cause("somebody removed it");
         }
@@ -618,6 +654,7 @@ impl Planner<'_> {
             || record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key);
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
+            _ if let Some(volume) = key.strip_prefix("volume.") => format!("volume {volume} is another one than when it ran"),
             (_, Some(old), Some(new)) if !is_private() => change_of(key, old, new).unwrap_or_else(|| format!("{key} changed")),
             (_, None, Some(_)) => format!("{key} is new"),
             (_, Some(_), None) => format!("{key} is gone"),
@@ -683,6 +720,7 @@ pub fn change_of(key: &str, old: &str, new: &str) -> Option<String> {
     };
     let table = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).ok();
     match key {
+        "inputs" => Some(inputs_changed(&table(old)?, &table(new)?)),
         "cmd" | "entrypoint" | "group-add" => Some(format!("{key} {}", difference(&words(old)?, &words(new)?))),
         "publish" => Some(format!("{key} {}", difference(&ports(old)?, &ports(new)?))),
         "label" | "sysctl" => {
@@ -697,6 +735,22 @@ pub fn change_of(key: &str, old: &str, new: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// How many files a cause names.
+const FILES: usize = 3;
+
+/// Which inputs of a job are others than when it ran.
+fn inputs_changed(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> String {
+    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|path| old.get(*path) != new.get(*path)).collect();
+    let one = |path: &&String| match (old.get(*path), new.get(*path)) {
+        (Some(_), Some(_)) => format!("{path} changed"),
+        (None, _) => format!("{path} is new"),
+        (_, None) => format!("{path} is gone"),
+    };
+    let named: Vec<String> = paths.iter().take(FILES).map(one).collect();
+    let more = paths.len().saturating_sub(FILES);
+    format!("inputs: {}{}", named.join(", "), if more > 0 { format!(", and {more} more") } else { String::new() })
 }
 
 /// How many characters of a value are shown, and how many of them are before the first that differs.

@@ -4,7 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Error, Name};
-use crate::project::{Container, Health, Limits, Locations, NodePath, Probe, Project, ReplicaId, is_command_line};
+use crate::project::{Container, Health, Limits, Locations, MountSource, NodePath, Probe, Project, ReplicaId, is_command_line};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -188,10 +188,40 @@ impl Desired {
         self.spec.healthcheck.as_ref().or(image).filter(|health| health.probe != Probe::None)
     }
 
+    /// Whether it is a job.
+    pub fn is_job(&self) -> bool {
+        self.spec.job.is_some()
+    }
+
+    /// The volumes that it mounts.
+    pub fn volumes(&self) -> impl Iterator<Item = &Name> {
+        self.spec.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume(name) => Some(name),
+            MountSource::Bind(_) | MountSource::Image(_) => None,
+        })
+    }
+
     /// The port that the health check requests a page from.
     pub fn web(&self) -> Option<u16> {
         self.health().and_then(|health| if let Probe::Http { port, .. } = health.probe { Some(port) } else { None })
     }
+}
+
+/// How many inputs of a job are kept one by one, so that a cause can name those that changed.
+const NAMED: usize = 500;
+
+/// The inputs of a job as an aspect: a table of files, or only its digest if it is long.
+fn inputs(files: Option<&BTreeMap<String, String>>) -> serde_json::Value {
+    match files {
+        Some(files) if files.len() > NAMED => Digest::of_json(files).short(16).into(),
+        Some(files) => serde_json::to_value(files).unwrap_or_default(),
+        None => serde_json::Value::Null,
+    }
+}
+
+/// The path of the aspect that tells which volume of this name a job has mounted.
+pub fn volume_aspect(volume: &Name) -> String {
+    format!("volume.{volume}")
 }
 
 /// Everything whose change requires a new or adjusted container, by the path of its node.
@@ -246,6 +276,8 @@ fn aspects(
         on_stop,
         // It only says what `watch` does.
         watch: _,
+        // What its inputs and volumes are is used instead; its timeout changes no result.
+        job,
     } = &one.spec;
     let mut all = BTreeMap::new();
     let mut put = |key: String, value: serde_json::Value| {
@@ -342,6 +374,12 @@ fn aspects(
             None => json(&(mount, image)),
         };
         put(format!("mount.{}", mount.to), value);
+    }
+    if job.is_some() {
+        put("inputs".into(), inputs(observed.inputs.get(&one.container)));
+        for volume in one.volumes() {
+            put(volume_aspect(volume), json(&observed.births.get(volume)));
+        }
     }
     for attached in &one.networks {
         put(format!("network.{}", attached.network), json(&(&attached.record, attached.address)));

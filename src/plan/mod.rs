@@ -21,7 +21,7 @@ pub use address::{attachments, free_subnet};
 pub use cause::Cause;
 pub use change::{plan, settle, step_cause};
 pub use compare::{Version, compare};
-pub use desired::Desired;
+pub use desired::{Desired, volume_aspect};
 pub use graph::{building, ending};
 pub use image::{Config, Image, StepOutput};
 pub use images::{
@@ -32,8 +32,8 @@ pub use images::{
 pub use mark::Grade;
 pub use mark::{Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, Lead, NetworkRecord, Observed, Port, Seen,
-    Taken, TakenPort, TreeEntry, TreeKind,
+    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, JobState, Lead, NetworkRecord, Observed, Port,
+    Seen, Taken, TakenPort, TreeEntry, TreeKind,
 };
 pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};
 pub use trust::{all_marks, of_container, of_image, of_repository};

@@ -237,7 +237,20 @@ pub struct ContainerRecord {
     /// The container's port that its health check requests a page from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<u16>,
+    /// How far it is, if it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobState>,
     pub generation: u64,
+}
+
+/// How far a job is. Its result is on record because it must outlive a boot, which its monitor's report does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// It is to run, or runs, or has failed.
+    Begun,
+    /// Its command has ended with exit status 0.
+    Done,
 }
 
 impl ContainerRecord {
@@ -372,6 +385,11 @@ pub struct Observed {
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
     /// Where the host paths in the project lead, by how they are written.
     pub leads: BTreeMap<String, Lead>,
+    /// The files of the jobs' inputs: each path with what tells its content from every other.
+    pub inputs: BTreeMap<Name, BTreeMap<String, String>>,
+    /// What tells the volumes that jobs have mounted from others of the same names: one that was deleted and made again is
+    /// another one.
+    pub births: BTreeMap<Name, String>,
 }
 
 /// Where a path leads when every symbolic link is followed.

@@ -237,10 +237,11 @@ impl Host {
                 ports: one.ports.clone(),
                 labels: one.spec.labels.clone(),
                 web: one.web(),
+                job: one.is_job().then_some(JobState::Done),
                 generation: 1,
             };
             self.observed.record.containers.insert(name.clone(), record);
-            self.observed.containers.insert(name.clone(), Seen::Running);
+            self.observed.containers.insert(name.clone(), if one.is_job() { Seen::Finished } else { Seen::Running });
         }
         self.observed.bridges = planned.networks.values().map(|network| network.bridge.clone()).collect();
         self.observed.routes = planned.networks.values().map(|network| (network.subnet, network.bridge.clone())).collect();
@@ -692,4 +693,98 @@ fn what_is_locked_for_other_platforms_only_is_resolved() {
         "{lines}"
     );
     assert_eq!(host.planned().plan.tasks[0].action, Action::Resolve);
+}
+
+const JOBS: &str = r#"
+project "p"
+image "base" { debian "bookworm" { package "python3" } }
+volume "data"
+container "db" { image "base"; mount volume="data" to="/data"; }
+job "migrate" { image "base"; cmd "migrate"; inputs "migrations/"; depends-on "db"; mount volume="data" to="/data"; }
+container "web" { image "base"; depends-on "migrate"; }
+"#;
+
+impl Host {
+    /// The files of the inputs of the job, each with its content.
+    fn inputs(&mut self, files: &[(&str, &str)]) {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), Digest::of(text).short(16))).collect();
+        self.observed.inputs.insert(Name::parse("migrate").unwrap(), files);
+    }
+
+    fn born(&mut self, when: &str) {
+        self.observed.births.insert(Name::parse("data").unwrap(), when.to_owned());
+    }
+}
+
+fn with_a_job_done() -> Host {
+    let mut host = Host::new(JOBS);
+    host.resolve("1");
+    host.inputs(&[("migrations/001.sql", "1"), ("migrations/002.sql", "2")]);
+    host.born("yesterday");
+    host.converge();
+    host
+}
+
+#[test]
+fn a_job_runs_before_what_depends_on_it() {
+    let mut host = Host::new(JOBS);
+    host.resolve("1");
+    host.build(false);
+    let plan = host.planned().plan;
+    let change = plan.changes().find(|change| change.name == "migrate-1").unwrap();
+    let line = change.causes[0].place.as_ref().map(|place| place.line);
+    assert_eq!((change.symbol, change.object, change.detail.as_str(), line), (Symbol::Create, Object::Container, "run", Some(6)));
+    let after = |name: &str| plan.tasks.iter().find(|task| task.name == name).unwrap().after.clone();
+    assert!(after("start migrate-1").contains("await db-1 started"));
+    assert!(after("await migrate-1 completed").contains("start migrate-1"));
+    assert!(after("start web-1").contains("await migrate-1 completed"));
+    assert!(after("settle migrate-1").contains("start migrate-1"));
+}
+
+#[test]
+fn a_job_that_is_done_runs_again_only_for_another_input() {
+    let mut host = with_a_job_done();
+    assert_eq!(host.lines(), "");
+    host.text = JOBS.replace("cmd \"migrate\";", "cmd \"migrate\"; timeout \"5s\";");
+    assert_eq!(host.lines(), "", "how long it may take changes no result");
+    host.text = JOBS.replace("cmd \"migrate\"", "cmd \"migrate\" \"all\"");
+    assert_eq!(host.lines(), "~ Container migrate-1 [run] <- cmd \"migrate\" → \"migrate all\" (stead.kdl:6)");
+    host.text = JOBS.to_owned();
+    host.inputs(&[("migrations/002.sql", "other"), ("migrations/003.sql", "3")]);
+    assert_eq!(
+        host.lines(),
+        "~ Container migrate-1 [run] <- inputs: migrations/001.sql is gone, migrations/002.sql changed, migrations/003.sql is new \
+         (stead.kdl:6)"
+    );
+    assert_eq!(host.planned().deeds["migrate-1"], Deed::Start(How::Fresh));
+    host.inputs(&[("a", "1"), ("b", "1")]);
+    assert!(host.lines().contains("inputs: a is new, b is new, migrations/001.sql is gone, and 1 more"), "{}", host.lines());
+}
+
+#[test]
+fn a_job_runs_again_for_another_volume_and_after_a_failure() {
+    let mut host = with_a_job_done();
+    host.born("today");
+    assert_eq!(host.lines(), "~ Container migrate-1 [run] <- volume data is another one than when it ran (stead.kdl:6)");
+    host.born("yesterday");
+    for (seen, cause) in [
+        (Seen::Down(Down::Ended(3)), "its command ended with exit status 3"),
+        (Seen::Down(Down::Stopped), "somebody stopped it"),
+        (Seen::Down(Down::Lost), "it was not done"),
+    ] {
+        host.observed.containers.insert("migrate-1".into(), seen);
+        assert_eq!(host.lines(), format!("~ Container migrate-1 [run] <- {cause}"));
+        assert_eq!(host.planned().deeds["migrate-1"], Deed::Start(How::Fresh));
+    }
+    host.observed.containers.insert("migrate-1".into(), Seen::Running);
+    assert_eq!(host.lines(), "");
+}
+
+#[test]
+fn the_record_of_a_job_says_how_far_it_is_and_that_of_a_container_does_not() {
+    let record = with_a_job_done().observed.record;
+    let value = serde_json::to_value(&record).unwrap();
+    assert_eq!(value["containers"]["migrate-1"]["job"], "done");
+    assert!(value["containers"]["web-1"].get("job").is_none());
+    assert_eq!(serde_json::from_value::<InstanceRecord>(value).unwrap(), record);
 }

@@ -59,6 +59,18 @@ pub struct Container {
     pub on_stop: Vec<Vec<String>>,
     #[serde(default)]
     pub watch: Option<Watch>,
+    /// What makes it a job; a container runs as long as the environment is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSpec>,
+}
+
+/// What makes a container a job: it runs to its end, and once for the same inputs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The files and directories of the project whose changes make it run again.
+    pub inputs: Vec<String>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
 }
 
 /// A file of environment variables.
@@ -145,6 +157,7 @@ pub struct FileUse {
 pub enum Until {
     Started,
     Healthy,
+    /// Its command has ended with exit status 0: a job is done, a container has completed.
     Completed,
 }
 

@@ -18,8 +18,8 @@ mod watch;
 pub use command::NamedCommand;
 pub use confine::{Namespaces, NetworkMode, Security, is_namespaced};
 pub use container::{
-    Attachment, Container, EnvFile, FileUse, Health, Log, LogDriver, Mount, MountSource, Probe, Propagation, Protocol, Publish,
-    Restart, Tmpfs, Until, is_command_line, is_one_off,
+    Attachment, Container, EnvFile, FileUse, Health, JobSpec, Log, LogDriver, Mount, MountSource, Probe, Propagation, Protocol,
+    Publish, Restart, Tmpfs, Until, is_command_line, is_one_off,
 };
 pub use image::{Base, Image, Mirror, Outside};
 pub use limits::{IoLimit, Limits, Ulimit};

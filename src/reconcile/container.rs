@@ -178,6 +178,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         restart: one.spec.restart,
         restart_unhealthy: one.spec.restart_unhealthy,
         health: health.cloned(),
+        timeout: one.spec.job.as_ref().and_then(|job| job.timeout),
         log_quota: limits.log.unwrap_or(Size(one.spec.log.size.0 * u64::from(one.spec.log.files))),
         log: one.spec.log.clone(),
         events: instance.events(),

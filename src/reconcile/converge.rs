@@ -15,7 +15,9 @@ use crate::lock::Lock;
 use crate::model::{Context, Error, Name, Result};
 use crate::monitor::{self, Folder, Health, State, now_ms};
 use crate::network::{self, Forwarding, Reservation};
-use crate::plan::{self, Action, ContainerRecord, Deed, Desired, How, Image, InstanceRecord, Planned, Task};
+use crate::plan::{
+    self, Action, ContainerRecord, Deed, Desired, How, Image, InstanceRecord, JobState, Planned, Task, volume_aspect,
+};
 use crate::project::{MountSource, Until};
 use crate::ship;
 use crate::sys;
@@ -222,6 +224,10 @@ impl<'a> Executor<'a> {
             self.tell(name, "stopping");
         }
         down::end(self.instance(), name)?;
+        if self.is_job(name) {
+            // If nothing comes of the next run, the end of this one must not be taken for its result.
+            down::forget_run(self.instance(), name);
+        }
         boundary();
         if self.late.contains(name) {
             let mut record = self.record();
@@ -303,6 +309,8 @@ impl<'a> Executor<'a> {
             None => newest_generation(self.instance(), name)?,
         };
         let generation = if *how == How::Again { known.max(1) } else { known + 1 };
+        let mut aspects = one.aspects.clone();
+        aspects.extend(self.births(one)?);
         record.containers.insert(
             name.to_owned(),
             ContainerRecord {
@@ -310,17 +318,26 @@ impl<'a> Executor<'a> {
                 replica: one.replica,
                 image_name: one.image_name.to_string(),
                 image: image.digest,
-                aspects: one.aspects.clone(),
+                aspects,
                 private: self.forge.loaded.project.private_of(&one.aspects),
                 addresses: one.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect(),
                 ports: one.ports.clone(),
                 labels: one.spec.labels.clone(),
                 web: one.web(),
+                job: one.is_job().then_some(JobState::Begun),
                 generation,
             },
         );
         record.stopped.remove(name);
         Ok(true)
+    }
+
+    /// Which volumes a job is about to see: they may have been made since the plan was.
+    fn births(&self, one: &Desired) -> Result<BTreeMap<String, String>> {
+        let instance = self.instance();
+        let mounted = one.volumes().filter(|_| one.is_job());
+        let named = mounted.map(|name| Ok((volume_aspect(name), volume::birth(&instance.home, &instance.id, name)?)));
+        named.collect()
     }
 
     /// Makes networks ready before a container is attached to them: its very first packets must be translated.
@@ -388,7 +405,7 @@ impl<'a> Executor<'a> {
             self.forge.reporter.report(Progress::Warning(format!("{name}: {why}")));
         }
         self.news.store(true, Ordering::Relaxed);
-        self.tell(name, "started");
+        self.tell(name, if one.is_job() { "running" } else { "started" });
         Ok(Came::Done)
     }
 
@@ -469,6 +486,35 @@ impl<'a> Executor<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a job is done; `it` begins the sentence about why it will not be. Its result is kept.
+    fn job(&self, name: &str, it: &str) -> Look {
+        let done = || self.record().containers.get(name).is_some_and(|record| record.job == Some(JobState::Done));
+        if done() {
+            return Look::Yes;
+        }
+        let look = ran(&self.instance().container(name), it);
+        if !matches!(look, Look::Yes) {
+            if matches!(look, Look::Never(_)) {
+                self.tell(name, "failed");
+            }
+            return look;
+        }
+        let mut record = self.record();
+        let Some(known) = record.containers.get_mut(name) else { return Look::Yes };
+        known.job = Some(JobState::Done);
+        match self.save(&mut record) {
+            Ok(()) => {
+                self.tell(name, "done");
+                Look::Yes
+            }
+            Err(error) => Look::Never(error),
+        }
+    }
+
+    fn is_job(&self, name: &str) -> bool {
+        self.planned.desired.get(name).is_some_and(Desired::is_job)
     }
 
     /// The containers that did not come up: first those that failed themselves, then those that depend on them.
@@ -560,6 +606,8 @@ impl Work for Executor<'_> {
 
     fn look(&self, task: &Task) -> Look {
         match &task.action {
+            Action::Await { container, .. } if self.is_job(container) => self.job(container, ""),
+            Action::Settle { container } if self.is_job(container) => self.job(container, "it "),
             Action::Await { container, until } => reached(&self.instance().container(container), *until),
             Action::Settle { container } => {
                 let folder = self.instance().container(container);
@@ -621,6 +669,22 @@ fn reached(folder: &Folder, until: Until) -> Look {
         (Until::Healthy, State::Running) if status.health == Health::Healthy => Look::Yes,
         (Until::Healthy, State::Running) if status.health == Health::Unhealthy => never(unhealthy(&status.health_output)),
         _ => Look::NotYet(None),
+    }
+}
+
+/// Whether a job has run to its end, or never will; `it` begins the sentence about that.
+fn ran(folder: &Folder, it: &str) -> Look {
+    let Some(status) = folder.status() else { return never(format!("{it}was not started")) };
+    match status.state {
+        State::Exited if status.stopped => never(format!("{it}was stopped before it was done")),
+        State::Exited if status.exit_code == Some(0) => Look::Yes,
+        State::Exited => {
+            let memory = if status.out_of_memory { " (out of memory)" } else { "" };
+            let ended = format!("ended with exit status {}{memory}", status.exit_code.unwrap_or(1));
+            never(format!("{it}{}", status.error.unwrap_or(ended)))
+        }
+        State::Dead => never(status.error.unwrap_or_else(|| format!("{it}lost its monitor"))),
+        State::Created | State::Running | State::Paused | State::Restarting => Look::NotYet(None),
     }
 }
 

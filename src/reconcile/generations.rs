@@ -51,6 +51,7 @@ pub fn keep(loaded: &LoadedProject, observation: &Observation, store: &Store, re
         containers: reached.record.containers.clone(),
         configs,
         env_files: observation.observed.env_files.clone(),
+        inputs: observation.observed.inputs.clone(),
         changes: reached.changes.to_vec(),
     };
     let digests = reached.images.values().flat_map(Image::parts).copied().collect();

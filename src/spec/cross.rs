@@ -103,7 +103,8 @@ impl Cross<'_> {
                 Some(_) => {}
             }
             // What `stead run` would run must be clear.
-            for kind in ["container", "image"] {
+            let is_job = project.containers.get(name).is_some_and(|container| container.job.is_some());
+            for kind in [if is_job { "job" } else { "container" }, "image"] {
                 if let Some(first) = self.places.exactly(&NodePath::declared(kind, name)) {
                     let message =
                         format!("the task \"{name}\" has the name of a{} {kind}", if kind == "image" { "n" } else { "" });
@@ -208,8 +209,7 @@ impl Cross<'_> {
                 self.missing(&path.clone().named("config", &used.name), "config", &used.name, project.configs.keys().cloned());
             }
             for needed in container.depends_on.keys() {
-                let is_job = self.places.exactly(&NodePath::declared("job", needed)).is_some();
-                if !project.containers.contains_key(needed) && !is_job {
+                if !project.containers.contains_key(needed) {
                     self.missing(
                         &path.clone().named("depends-on", needed),
                         "container",
@@ -331,6 +331,10 @@ impl Cross<'_> {
         for (name, container) in &project.containers {
             for (needed, until) in &container.depends_on {
                 let Some(target) = project.containers.get(needed) else { continue };
+                if target.job.is_some() {
+                    self.of_job(name, needed, *until);
+                    continue;
+                }
                 let image_has = image_health(project, &target.image);
                 let has = target.healthcheck.as_ref().map_or(image_has, |health| health.probe != Probe::None);
                 if *until == Until::Healthy && !has {
@@ -350,6 +354,19 @@ impl Cross<'_> {
                 }
             }
         }
+    }
+
+    /// Reports a dependency on a job that waits for something else than its end.
+    fn of_job(&mut self, name: &Name, needed: &Name, until: Until) {
+        if until == Until::Completed {
+            return;
+        }
+        let key = NodePath::container(name).named("depends-on", needed);
+        let message = format!("\"{needed}\" is a job: what depends on it waits until it is done");
+        let diagnostic = Diagnostic::error("until-of-job", self.place(&key), message)
+            .other(self.place(&NodePath::container(needed)), "this job")
+            .help("write until=\"done\", or leave `until` out");
+        self.sink.push(diagnostic);
     }
 
     fn subnets(&mut self) {

@@ -356,32 +356,104 @@ const SECURITY: Node = Node::new(
 
 const LOG_DRIVERS: &[&str] = &["journald", "syslog", "otlp", "json-file", "none"];
 
+const ENV_FILE: Node = Node::new(
+    "env-file",
+    "A file of NAME=value lines, by Compose's rules; but `$` stands for itself, and a name needs a value.",
+    "env-file \"settings.env\"",
+)
+.args(&[arg("path", Path)])
+.props(&[prop("required", Flag, "whether the file must be there").or(Default::Flag(true))])
+.many();
+
+const GROUP_ADD: Node = Node::new("group-add", "Supplementary groups.", "group-add \"audio\"")
+    .args(&[arg("group", Text)])
+    .rest("groups", Text)
+    .many();
+
+const ATTACHMENT: Node = Node::new("network", "The networks that it is on.", "network \"front\" \"back\"")
+    .args(&[arg("name", Name)])
+    .or(Default::Follows("the project's network `default`"))
+    .rest("names", Name)
+    .props(&[
+        prop("alias", Host, "a further name for it there"),
+        prop("address", Address, "its address there (one replica only)"),
+    ])
+    .many();
+
+const MOUNT: Node = Node::new(
+    "mount",
+    "Puts a volume, a directory of the host, or an image's files at a path.",
+    "mount volume=\"data\" to=\"/data\"",
+)
+.props(&[
+    prop("volume", Name, "a `volume` of the project"),
+    prop("bind", Path, "a path of the host, relative to the project file"),
+    prop("image", Name, "an `image` of the project, read-only"),
+    needed("to", Path, "the path in the container"),
+    switch("read-only", "whether it is read-only"),
+    prop("subpath", Path, "a path inside the volume or image"),
+    switch("create", "create the host's directory if it does not exist"),
+    prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts in it propagate").or(Default::Text("private")),
+])
+.many();
+
+const TMPFS: Node = Node::new("tmpfs", "A file system in memory.", "tmpfs \"/tmp\" size=\"64MiB\"")
+    .args(&[arg("path", Path)])
+    .props(&[
+        prop("size", Size, "its size").or(Default::Follows("half of the memory")),
+        prop("mode", Mode, "permissions").or(Default::Text("1777")),
+    ])
+    .many();
+
+const SECRET_FILE: Node = Node::new("secret", "A `secret`, as a file in memory.", "secret \"token\" owner=\"www-data\"")
+    .args(&[arg("name", Name)])
+    .props(&[
+        prop("to", Path, "its path").or(Default::Follows("/run/secrets/NAME")),
+        prop("mode", Mode, "permissions").or(Default::Text("0400")),
+        prop("owner", Text, "user, or user:group").or(Default::Follows("the container's user")),
+    ])
+    .many();
+
+const CONFIG_FILE: Node = Node::new("config", "A `config`, as a read-only file.", "config \"motd\" to=\"/etc/motd\"")
+    .args(&[arg("name", Name)])
+    .props(&[
+        prop("to", Path, "its path").or(Default::Follows("/run/configs/NAME")),
+        prop("mode", Mode, "permissions").or(Default::Text("0444")),
+        prop("owner", Text, "user, or user:group").or(Default::Follows("root")),
+    ])
+    .many();
+
+const DEPENDS_ON: Node = Node::new(
+    "depends-on",
+    "A container that must be up first, or a job that must be done.",
+    "depends-on \"cache\" until=\"healthy\"",
+)
+.args(&[arg("container", Name)])
+.props(&[prop(
+    "until",
+    Choice(&["started", "healthy", "done", "completed"]),
+    "what to wait for; \"done\" and \"completed\" both mean: until its command has ended with exit status 0",
+)
+.or(Default::Follows("\"started\"; for a job \"done\", which is all that there is to wait for"))])
+.many();
+
+const STOP_GRACE: Node = Node::new("stop-grace", "How long it may take to end before it is killed.", "stop-grace \"30s\"")
+    .args(&[arg("time", Duration)])
+    .or(Default::Text("10s"));
+
 const CONTAINER_CHILDREN: &[Node] = &[
     Node::new("image", "The image: an `image` of the project, or a registry reference.", "image \"app\"")
         .args(&[arg("image", Text)]),
     CMD,
     ENTRYPOINT,
     ENV,
-    Node::new("env-file", "A file of NAME=value lines, by Compose's rules; but `$` stands for itself, and a name needs a value.", "env-file \"settings.env\"")
-        .args(&[arg("path", Path)])
-        .props(&[prop("required", Flag, "whether the file must be there").or(Default::Flag(true))])
-        .many(),
+    ENV_FILE,
     WORKDIR,
     USER,
-    Node::new("group-add", "Supplementary groups.", "group-add \"audio\"")
-        .args(&[arg("group", Text)])
-        .rest("groups", Text)
-        .many(),
+    GROUP_ADD,
     Node::new("hostname", "The host name.", "hostname \"web.example.com\"").args(&[arg("name", Host)]).or(Default::Follows("the container's name")),
     Node::new("replicas", "Number of replicas.", "replicas 2").args(&[arg("count", Integer(0, 1000))]).or(Default::Integer(1)),
-    Node::new("network", "The networks that it is on.", "network \"front\" \"back\"")
-        .args(&[arg("name", Name)]).or(Default::Follows("the project's network `default`"))
-        .rest("names", Name)
-        .props(&[
-            prop("alias", Host, "a further name for it there"),
-            prop("address", Address, "its address there (one replica only)"),
-        ])
-        .many(),
+    ATTACHMENT,
     Node::new(
         "publish",
         "A port of the host that leads to the container; on loopback unless an address is given.",
@@ -395,49 +467,11 @@ const CONTAINER_CHILDREN: &[Node] = &[
     ])
     .many(),
     EXPOSE,
-    Node::new(
-        "mount",
-        "Puts a volume, a directory of the host, or an image's files at a path.",
-        "mount volume=\"data\" to=\"/data\"",
-    )
-    .props(&[
-        prop("volume", Name, "a `volume` of the project"),
-        prop("bind", Path, "a path of the host, relative to the project file"),
-        prop("image", Name, "an `image` of the project, read-only"),
-        needed("to", Path, "the path in the container"),
-        switch("read-only", "whether it is read-only"),
-        prop("subpath", Path, "a path inside the volume or image"),
-        switch("create", "create the host's directory if it does not exist"),
-        prop("propagation", Choice(&["private", "slave", "shared"]), "how mounts in it propagate").or(Default::Text("private")),
-    ])
-    .many(),
-    Node::new("tmpfs", "A file system in memory.", "tmpfs \"/tmp\" size=\"64MiB\"")
-        .args(&[arg("path", Path)])
-        .props(&[
-            prop("size", Size, "its size").or(Default::Follows("half of the memory")),
-            prop("mode", Mode, "permissions").or(Default::Text("1777")),
-        ])
-        .many(),
-    Node::new("secret", "A `secret`, as a file in memory.", "secret \"token\" owner=\"www-data\"")
-        .args(&[arg("name", Name)])
-        .props(&[
-            prop("to", Path, "its path").or(Default::Follows("/run/secrets/NAME")),
-            prop("mode", Mode, "permissions").or(Default::Text("0400")),
-            prop("owner", Text, "user, or user:group").or(Default::Follows("the container's user")),
-        ])
-        .many(),
-    Node::new("config", "A `config`, as a read-only file.", "config \"motd\" to=\"/etc/motd\"")
-        .args(&[arg("name", Name)])
-        .props(&[
-            prop("to", Path, "its path").or(Default::Follows("/run/configs/NAME")),
-            prop("mode", Mode, "permissions").or(Default::Text("0444")),
-            prop("owner", Text, "user, or user:group").or(Default::Follows("root")),
-        ])
-        .many(),
-    Node::new("depends-on", "A container that must be up first.", "depends-on \"cache\" until=\"healthy\"")
-        .args(&[arg("container", Name)])
-        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for").or(Default::Text("started"))])
-        .many(),
+    MOUNT,
+    TMPFS,
+    SECRET_FILE,
+    CONFIG_FILE,
+    DEPENDS_ON,
     HEALTHCHECK,
     Node::new("restart", "When it is restarted after it has ended.", "restart \"on-failure\" max=5")
         .args(&[arg("policy", Choice(&["no", "on-failure", "always", "unless-stopped"]))])
@@ -456,8 +490,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .free(Plain)
         .many(),
     STOP_SIGNAL,
-    Node::new("stop-grace", "How long it may take to end before it is killed.", "stop-grace \"30s\"")
-        .args(&[arg("time", Duration)]).or(Default::Text("10s")),
+    STOP_GRACE,
     Node::new("init", "Whether a small init runs as process 1, forwards signals and reaps zombies.", "init #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
     Node::new("tty", "Whether it has a terminal.", "tty #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
     Node::new("log", "How much of its output is kept, and where else it goes.", "log size=\"20MiB\" files=5")
@@ -547,28 +580,40 @@ const CONTAINER: Node = Node::new(
 
 const JOB: Node = Node::new(
     "job",
-    "A command that runs once for the same inputs.",
+    "A command that runs to its end before whatever depends on it, and once for the same inputs: it runs again when it failed, \
+     or when its definition, its image, its inputs or a volume of its own is another one.",
     "job \"migrate\" { image \"app\"; cmd \"migrate\"; inputs \"migrations/\" }",
 )
 .args(&[arg("name", Name)])
 .children(&[
-    Node::new("image", "The image.", "image \"app\"").args(&[arg("image", Text)]),
+    Node::new("image", "The image: an `image` of the project, or a registry reference.", "image \"app\"")
+        .args(&[arg("image", Text)]),
     CMD,
     ENTRYPOINT,
-    ENV,
-    WORKDIR,
-    USER,
-    Node::new("depends-on", "A container that must be up first.", "depends-on \"cache\" until=\"healthy\"")
-        .args(&[arg("container", Name)])
-        .props(&[prop("until", Choice(&["started", "healthy", "completed"]), "what to wait for").or(Default::Text("started"))])
-        .many(),
-    Node::new("inputs", "Files whose changes make it run again.", "inputs \"migrations/\"")
+    Node::new("inputs", "Files and directories of the project whose changes make it run again.", "inputs \"migrations/\"")
         .args(&[arg("path", Path)])
         .rest("paths", Path)
         .many(),
+    Node::new("timeout", "How long it may take before it is killed and has failed.", "timeout \"10m\"")
+        .args(&[arg("time", Duration)])
+        .or(Default::Follows("as long as it takes")),
+    ENV,
+    ENV_FILE,
+    WORKDIR,
+    USER,
+    GROUP_ADD,
+    ATTACHMENT,
+    MOUNT,
+    TMPFS,
+    SECRET_FILE,
+    CONFIG_FILE,
+    DEPENDS_ON,
+    LIMITS,
+    SECURITY,
+    STOP_GRACE,
+    LABEL,
 ])
-.many()
-.later();
+.many();
 
 const TASK: Node = Node::new(
     "task",

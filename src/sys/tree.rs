@@ -15,8 +15,9 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// How many nested directories are held open while a tree is removed. Deeper ones are moved up first.
 const DEEP: usize = 64;
@@ -193,6 +194,18 @@ impl Tree {
     /// Fails when `fstat(2)` fails.
     pub fn facts(&self) -> io::Result<FileStat> {
         Ok(fstat(&self.0)?)
+    }
+
+    /// What tells this directory from every other one, also from one that had its place before: its inode number, which is used
+    /// again, and the time of its creation, if the file system keeps that (statx(2), `STATX_BTIME`).
+    ///
+    /// # Errors
+    /// Fails when `statx(2)` fails.
+    pub fn birth(&self) -> io::Result<String> {
+        let metadata = File::from(self.0.try_clone()?).metadata()?;
+        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let born = born.map(|since| format!(" {}.{:09}", since.as_secs(), since.subsec_nanos())).unwrap_or_default();
+        Ok(format!("{}{born}", metadata.ino()))
     }
 
     /// The metadata of an entry; a symbolic link is not followed.

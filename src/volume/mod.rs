@@ -55,6 +55,14 @@ pub fn open(home: &Home, instance: &str, name: &Name) -> Result<Tree> {
     Tree::open(&folder(home, instance).join(name.as_str())).context(|| format!("cannot open the volume {name}"))
 }
 
+/// What tells a volume from others that had its name before or will have it.
+///
+/// # Errors
+/// Fails when it does not exist or cannot be opened.
+pub fn birth(home: &Home, instance: &str, name: &Name) -> Result<String> {
+    open(home, instance, name)?.birth().context(|| format!("cannot read the volume {name}"))
+}
+
 /// How many bytes a volume takes on its disk.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ mod git;
 mod images;
 mod insight;
 mod interrupt;
+mod jobs;
 mod lifecycle;
 mod logs;
 mod mirror;

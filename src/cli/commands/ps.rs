@@ -130,6 +130,11 @@ fn state(row: &Row) -> (String, Option<Style>) {
     match row.state {
         State::Running => (format!("running {}", since(row.status.started_at)), Some(Style::Good)),
         State::Restarting => (format!("restarting (exit {code})"), Some(Style::Change)),
+        State::Exited if row.job && code == 0 => {
+            let ago = row.status.finished_at.map(|at| format!(" {} ago", since(Some(at)))).unwrap_or_default();
+            (format!("done{ago}"), Some(Style::Dim))
+        }
+        State::Exited if row.job && !row.out_of_memory => (format!("failed ({code})"), Some(Style::Bad)),
         State::Exited if row.out_of_memory => {
             (format!("exited {code}, out of memory, {} ago", since(row.status.finished_at)), Some(Style::Bad))
         }

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 ///
 /// NAME is a task of the project, a container of the project (its environment, networks and mounts are used, its ports are
 /// not published) or an image of the project. It may also be an image in a registry or in the store; that needs no project.
-/// Words after the name of a task are added to its command. Without a name, the tasks are listed.
+/// Words after the name of a task are added to its command. Without a name, the tasks are listed. A job is run here as a container
+/// is; with --again the job itself runs again, as `up` would run it.
 ///
 /// Example: stead run web python3 manage.py shell
 #[derive(clap::Args, Debug)]
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Use this program instead of the entrypoint and the command that goes with it; "" for none.
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
+    /// Run a job of the project again, whatever its last result was; what waits for it goes on.
+    #[arg(long, requires = "name", conflicts_with_all = ["env", "user", "workdir", "entrypoint", "timings", "command"])]
+    again: bool,
     /// Show how long each phase took.
     #[arg(long)]
     timings: bool,
@@ -57,6 +61,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let Some(name) = arguments.name.as_deref() else { return tasks(context) };
+    if arguments.again {
+        return again(name, arguments, context);
+    }
     // This process stays with the container, as a monitor does.
     sys::protect().context(|| "cannot protect this program's file".into())?;
     let mut timings = Timings::begin();
@@ -77,6 +84,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             (context.at(folder).settled(&options)?, name, true)
         }
     };
+    if loaded.project.containers.get(name.as_str()).is_some_and(|container| container.job.is_some()) {
+        context.ui.say(format!("this run leaves the result of the job as it is; `stead run --again {name}` runs the job itself"));
+    }
     timings.mark("project");
     let tty = (!arguments.no_tty || arguments.tty || arguments.interactive) && has_terminal();
     let wish = Wish {
@@ -103,6 +113,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         context.ui.say(timings.text());
     }
     status
+}
+
+/// Runs a job again.
+fn again(name: &str, arguments: &Arguments, context: &Context) -> Result<u8> {
+    let started = Instant::now();
+    let options = UpOptions { command: "run --again".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    let loaded = context.settled(&options)?;
+    let again = |reporter: &dyn engine::Reporter| engine::run_again(&loaded, name, options, reporter);
+    super::converge::converge(&loaded.instance, context, started, again)
 }
 
 /// Lists the tasks of the project.

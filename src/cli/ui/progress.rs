@@ -245,7 +245,7 @@ impl Reporter for Shown {
                 self.lasting(Style::Dim.paint(text, color));
             }
             Progress::Container { name, what } => {
-                if matches!(what, "starting" | "stopping") {
+                if matches!(what, "starting" | "stopping" | "running") {
                     self.at_work(&name, &format!("{what} …"));
                 } else {
                     self.done(&name);

@@ -68,6 +68,22 @@ impl Monitor {
         self.stopping = Some(Stopping { deadline: Instant::now() + grace, killed: false });
     }
 
+    /// When the command has taken longer than it may. Frozen processes, and those that are being ended anyway, are left alone.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        let may_end = self.running.is_some() && self.stopping.is_none() && !self.is_still();
+        self.spec.timeout.filter(|_| may_end).map(|timeout| self.started + timeout.into())
+    }
+
+    /// Kills a command that takes too long.
+    pub(super) fn kill_overdue(&mut self) {
+        let why = self.spec.timeout.map(|timeout| format!("took longer than {timeout}, and was killed")).unwrap_or_default();
+        self.note(&format!("stead: the command {why}"));
+        self.event("timeout", &[]);
+        self.status.error = Some(why);
+        self.signal(libc::SIGKILL);
+        self.stopping = Some(Stopping { deadline: Instant::now(), killed: true });
+    }
+
     /// Checks whether the command has ended.
     pub(super) fn check_end(&mut self, buffer: &mut [u8]) {
         let Some(status) = self.running.as_ref().and_then(Running::ended) else { return };

@@ -451,6 +451,7 @@ impl Monitor {
         [
             checker,
             stopping,
+            self.overdue_at(),
             self.restart_at,
             self.accept_at,
             following,
@@ -476,6 +477,9 @@ impl Monitor {
             checker.tick(&target);
         }
         self.take_health();
+        if self.overdue_at().is_some_and(|at| now >= at) {
+            self.kill_overdue();
+        }
         if let Some(stopping) = &mut self.stopping
             && !stopping.killed
             && now >= stopping.deadline

@@ -1,4 +1,4 @@
-//! `container` nodes, except for limits and security.
+//! `container` and `job` nodes, except for limits and security.
 
 use super::limits::log;
 use super::*;
@@ -33,16 +33,56 @@ impl Decoder<'_> {
             }
         }
         let Some(image) = node.child("image") else {
-            let help = self
-                .images
-                .first()
-                .map_or("for example: image \"app\"".to_owned(), |name| format!("for example: image \"{name}\""));
-            let missing = Diagnostic::error("no-image", node.place.clone(), "this container has no image");
-            node.lacks(missing.help(help), self.sink);
+            self.lacks_image(node);
             return None;
         };
         let image = self.image_ref(image)?;
         self.container_with(node, image)
+    }
+
+    fn lacks_image(&mut self, node: &Tree) {
+        let help =
+            self.images.first().map_or("for example: image \"app\"".to_owned(), |name| format!("for example: image \"{name}\""));
+        let missing = Diagnostic::error("no-image", node.place.clone(), format!("this {} has no image", node.name));
+        node.lacks(missing.help(help), self.sink);
+    }
+
+    /// Decodes a job: a container that runs to its end. What jobs do not have is as the table says of containers.
+    pub(super) fn job(&mut self, node: &Tree, path: &NodePath) -> Option<Container> {
+        if node.child("image").is_none() {
+            self.lacks_image(node);
+            return None;
+        }
+        let mut whole = Tree { name: "container".into(), ..node.clone() };
+        grammar::complete(&mut whole, TOP);
+        let inputs = self.inputs(node);
+        let timeout = node.first("timeout").and_then(as_span);
+        if let (Some(Duration(0)), Some(child)) = (timeout, node.child("timeout")) {
+            let diagnostic = Diagnostic::error("wrong-value", child.first_place(), "no job is done in no time");
+            self.sink.push(diagnostic.help("write how long it may take, for example \"10m\""));
+        }
+        // `watch` follows what it is made from, and writes nothing into it. A rule cannot be a pattern.
+        let followed = inputs.iter().filter(|path| !path.contains(['*', '?', '[']));
+        let rules = followed.map(|path| WatchRule { path: path.clone(), to: None, then: Then::Rebuild }).collect();
+        let container = self.container(&whole, path)?;
+        Some(Container {
+            // It is done when its command has ended, whatever the image checks.
+            healthcheck: Some(Health::none()),
+            watch: Some(Watch { only_rules: true, rules, ignore: Vec::new(), include: Vec::new() }),
+            job: Some(JobSpec { inputs, timeout }),
+            ..container
+        })
+    }
+
+    /// The files and directories that a job declares, as paths in the project's directory.
+    fn inputs(&mut self, node: &Tree) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in node.all("inputs").flat_map(|child| &child.args) {
+            if let Some(path) = self.inside(&entry.text(), &entry.place) {
+                found.push(if path.is_empty() { ".".to_owned() } else { path });
+            }
+        }
+        found
     }
 
     pub(super) fn container_with(&mut self, node: &Tree, image: Name) -> Option<Container> {
@@ -98,6 +138,7 @@ impl Decoder<'_> {
             on_start: hooks("start"),
             on_stop: hooks("stop"),
             watch: node.child("watch").map(|child| self.watch(child)),
+            job: None,
         })
     }
 
@@ -291,7 +332,8 @@ impl Decoder<'_> {
             let Some(name) = child.name() else { continue };
             let until = match child.prop_text("until").as_deref() {
                 Some("healthy") => Until::Healthy,
-                Some("completed") => Until::Completed,
+                Some("done" | "completed") => Until::Completed,
+                None if self.jobs.iter().any(|job| job == name.as_str()) => Until::Completed,
                 _ => Until::Started,
             };
             if found.insert(name.clone(), until).is_some() {

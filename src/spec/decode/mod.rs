@@ -16,7 +16,7 @@ use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value};
-use crate::model::{Location, Name, Size, Subnet, capability, nearest, nearest_signal, signal_number};
+use crate::model::{Duration, Location, Name, Size, Subnet, capability, nearest, nearest_signal, signal_number};
 use crate::project::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,8 +26,8 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
     for tree in &assembled.nodes {
         note_later(tree, TOP, later);
     }
-    let mut decoder =
-        Decoder { sink, places: Locations::default(), images: Vec::new(), dockerfiles: Vec::new(), outside: Vec::new() };
+    let (images, jobs, dockerfiles, outside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut decoder = Decoder { sink, places: Locations::default(), images, jobs, dockerfiles, outside };
     let mut project = decoder.project(file, &assembled.nodes);
     project.variables.clone_from(&assembled.env);
     project.given.clone_from(&assembled.given);
@@ -44,8 +44,8 @@ pub fn container_of(image: Name) -> Option<Container> {
     let mut tree = node("container", &image, vec![node("image", &image, Vec::new())]);
     grammar::complete(&mut tree, TOP);
     let (mut sink, images) = (Sink::default(), vec![image.to_string()]);
-    let (places, dockerfiles, outside) = (Locations::default(), Vec::new(), Vec::new());
-    let mut decoder = Decoder { sink: &mut sink, places, images, dockerfiles, outside };
+    let (places, jobs, dockerfiles, outside) = (Locations::default(), Vec::new(), Vec::new(), Vec::new());
+    let mut decoder = Decoder { sink: &mut sink, places, images, jobs, dockerfiles, outside };
     // The image's name may be one that users cannot write, so it is not decoded from the node.
     decoder.container_with(&tree, image)
 }
@@ -70,6 +70,8 @@ struct Decoder<'a> {
     sink: &'a mut Sink,
     places: Locations,
     images: Vec<String>,
+    /// The names of the jobs.
+    jobs: Vec<String>,
     dockerfiles: Vec<Request>,
     /// References of images from elsewhere.
     outside: Vec<String>,
@@ -85,7 +87,9 @@ impl Decoder<'_> {
             let diagnostic = Diagnostic::error("no-project", place, "the project has no name");
             self.sink.push(diagnostic.help("begin the file with: project \"NAME\""));
         }
-        self.images = nodes.iter().filter(|node| node.name == "image").filter_map(Tree::text).collect();
+        let named =
+            |kind: &str| -> Vec<String> { nodes.iter().filter(|node| node.name == kind).filter_map(Tree::text).collect() };
+        (self.images, self.jobs) = (named("image"), named("job"));
         if let Some(head) = head {
             self.places.insert(NodePath::project(), head.place.clone());
         }
@@ -99,14 +103,9 @@ impl Decoder<'_> {
             self.places.insert(NodePath::mirror(index), node.place.clone());
             mirrors.push(Mirror { places: node.words(), suite: node.prop_text("suite") });
         }
-        for job in nodes.iter().filter(|node| node.name == "job") {
-            if let Some(name) = job.name() {
-                self.places.insert(NodePath::declared("job", &name), job.place.clone());
-            }
-        }
         let mut project = Project {
             images: self.named(nodes, "image", Self::image),
-            containers: self.named(nodes, "container", Self::container),
+            containers: self.containers(nodes),
             networks: self.named(nodes, "network", Self::network),
             volumes: self.named(nodes, "volume", |_, node, _| Some(Volume { labels: free(node, "label") })),
             secrets: self.named(nodes, "secret", |_, node, _| node.prop_text("file")),
@@ -121,6 +120,31 @@ impl Decoder<'_> {
             project.add_outside(reference);
         }
         project
+    }
+
+    /// Decodes containers and jobs, which share their names. A job is found at the place of a container of its name, too, so
+    /// that whatever is said of one of them has its place.
+    fn containers(&mut self, nodes: &[Tree]) -> BTreeMap<Name, Container> {
+        let mut found = self.named(nodes, "container", Self::container);
+        for node in nodes.iter().filter(|node| node.name == "job") {
+            let Some(name) = node.name() else { continue };
+            let (own, path) = (NodePath::declared("job", &name), NodePath::container(&name));
+            if let Some(first) = self.places.exactly(&path).cloned() {
+                let (message, there) = match self.places.exactly(&own) {
+                    Some(_) => (format!("there are two jobs named \"{name}\""), "first here"),
+                    None => (format!("the job \"{name}\" has the name of a container"), "that one"),
+                };
+                let diagnostic = Diagnostic::error("duplicate", node.first_place(), message).other(first, there);
+                self.sink.push(diagnostic.help("give one of them another name"));
+                continue;
+            }
+            self.places.insert(own, node.first_place());
+            self.places.insert(path.clone(), node.first_place());
+            if let Some(job) = self.job(node, &path) {
+                found.insert(name, job);
+            }
+        }
+        found
     }
 
     /// Decodes all nodes of a kind, and reports duplicate names.
