@@ -1,6 +1,6 @@
 //! Ctrl-C: work in progress ends by itself within a second, whatever it waits for.
 
-use super::ui::Ui;
+use super::ui::{Ui, leave_screen};
 use crate::sys;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ pub fn watch_over(ui: &Ui) {
             // Its caller reports the interruption and ends the process.
             std::thread::sleep(LAST_WORDS);
         }
+        leave_screen();
         ui.clear_line();
         ui.say("interrupted: what was done stays, and the same command goes on from there");
         sys::exit_now(128 + sys::interrupted().unwrap_or(2));

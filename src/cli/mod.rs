@@ -4,6 +4,7 @@
 //! to do; for a command that runs in a container, the command's own, with Docker's 125 (could not start),
 //! 126 (not executable), 127 (not found).
 
+mod cells;
 mod commands;
 mod foreign;
 mod interrupt;
@@ -12,7 +13,9 @@ mod relay;
 mod streams;
 mod trace;
 mod ui;
+mod view;
 mod waiting;
+mod watching;
 
 use crate::engine::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
 use crate::model::{Error, Result, bounds};
@@ -93,6 +96,11 @@ impl Context {
         Self { ui: self.ui.clone(), options, _looked_into: None }
     }
 
+    /// The same project with another user interface.
+    pub fn with(&self, ui: Ui) -> Self {
+        Self { ui, options: self.options.clone(), _looked_into: None }
+    }
+
     /// As [`project`](Self::project), but writes nothing anywhere.
     ///
     /// # Errors
@@ -119,6 +127,11 @@ impl Context {
 
     /// Shows what failed, and everything else that was found on the way: in the project's text, if it has a place there.
     pub fn tell(&self, error: &Error) {
+        self.ui.put(&self.told(error));
+    }
+
+    /// What [`tell`](Self::tell) shows, in lines that end.
+    pub fn told(&self, error: &Error) -> Text {
         let mut files = BTreeMap::new();
         if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
             for file in error.each().filter_map(|error| error.location()).map(|place| &place.file) {
@@ -131,8 +144,9 @@ impl Context {
         let (found, rest): (Vec<&Error>, Vec<&Error>) =
             error.each().partition(|error| error.location().is_some_and(|place| files.contains_key(&place.file)));
         let found: Vec<Diagnostic> = found.into_iter().filter_map(Diagnostic::of_error).collect();
-        self.ui.diagnostics(&found, &files);
-        rest.into_iter().for_each(|error| self.ui.error(error));
+        let mut text = self.ui.diagnostics_text(&found, &files);
+        rest.into_iter().for_each(|error| text += self.ui.error_text(error));
+        text
     }
 
     /// The instance, for commands that need no project file.

@@ -7,7 +7,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long it must have been quiet before a first event is acted on at once, and how long a later burst must be.
@@ -32,25 +32,41 @@ pub struct Batch {
     pub everything: Option<&'static str>,
     /// Whether a container may have started or ended.
     pub containers: bool,
+    /// Whether somebody asked for everything to be brought up again.
+    pub asked: bool,
 }
 
 impl Batch {
     fn new(since: Instant) -> Self {
-        Self { paths: BTreeSet::new(), since, everything: None, containers: false }
+        Self { paths: BTreeSet::new(), since, everything: None, containers: false, asked: false }
     }
 
     fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.everything.is_none() && !self.containers
+        self.paths.is_empty() && self.everything.is_none() && !self.containers && !self.asked
     }
 }
 
 /// One event, as far as it matters.
+#[derive(Debug)]
 struct Noticed {
     at: Instant,
     paths: Vec<PathBuf>,
     /// Whether it ends a change: the file is closed, or has its final name.
     is_settled: bool,
     is_overflow: bool,
+    is_asked: bool,
+}
+
+/// Asks whoever waits for changes to bring everything up again, as if a file had changed.
+#[derive(Debug)]
+pub struct Asker(Sender<Noticed>);
+
+impl Asker {
+    /// Asks. If nobody waits any more, nothing follows.
+    pub fn ask(&self) {
+        let asked = Noticed { at: Instant::now(), paths: Vec::new(), is_settled: true, is_overflow: false, is_asked: true };
+        let _ = self.0.send(asked);
+    }
 }
 
 /// Watches directories of a project.
@@ -62,6 +78,8 @@ pub struct Events {
     told: PathBuf,
     inner: Option<RecommendedWatcher>,
     noticed: Receiver<Noticed>,
+    /// What asks for everything, until somebody takes it.
+    asker: Option<Asker>,
     watched: BTreeSet<PathBuf>,
     /// Why the kernel cannot tell what changes, if so.
     blind: Option<String>,
@@ -76,6 +94,7 @@ impl Events {
     /// Fails when inotify cannot be set up for another reason than a limit.
     pub fn new(folder: &Path, told: &Path) -> Result<Self> {
         let (sender, noticed) = channel();
+        let asker = Some(Asker(sender.clone()));
         let send = move |event: notify::Result<Event>| {
             // A receiver that is gone needs no events.
             event.ok().and_then(notice).into_iter().for_each(|noticed| drop(sender.send(noticed)));
@@ -91,6 +110,7 @@ impl Events {
             told: told.to_owned(),
             inner,
             noticed,
+            asker,
             watched: BTreeSet::new(),
             blind,
             last: None,
@@ -100,6 +120,11 @@ impl Events {
             inner.watch(above, RecursiveMode::NonRecursive).context(|| format!("cannot watch {}", above.display()))?;
         }
         Ok(events)
+    }
+
+    /// What asks for everything to be brought up again; only the first caller gets it.
+    pub fn asker(&mut self) -> Option<Asker> {
+        self.asker.take()
     }
 
     /// Watches exactly these directories of the project from now on. Returns why not, if the kernel has no room for them.
@@ -159,7 +184,8 @@ impl Events {
     pub fn wait(&mut self) -> Result<Batch> {
         if self.blind.is_some() {
             std::thread::sleep(POLL);
-            return Ok(Batch { everything: Some(""), containers: true, ..Batch::new(Instant::now()) });
+            let asked = self.noticed.try_iter().filter(|noticed| noticed.is_asked).count() > 0;
+            return Ok(Batch { everything: Some(""), containers: true, asked, ..Batch::new(Instant::now()) });
         }
         loop {
             let first = self.noticed.recv().context(|| "the watch of files has ended".into())?;
@@ -196,6 +222,7 @@ impl Events {
     }
 
     fn add(&self, noticed: Noticed, batch: &mut Batch) {
+        batch.asked |= noticed.is_asked;
         if noticed.is_overflow {
             batch.everything = Some("too many files changed at once for the kernel to tell which: all are looked at");
         }
@@ -219,7 +246,7 @@ fn notice(event: Event) -> Option<Noticed> {
         EventKind::Access(_) if !is_overflow => return None,
         _ => false,
     };
-    Some(Noticed { at: Instant::now(), paths: event.paths, is_settled, is_overflow })
+    Some(Noticed { at: Instant::now(), paths: event.paths, is_settled, is_overflow, is_asked: false })
 }
 
 fn is_limit(error: &notify::Error) -> bool {

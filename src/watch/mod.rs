@@ -9,6 +9,8 @@ mod events;
 mod flows;
 mod mirror;
 
+pub use events::Asker;
+
 use crate::build::{ScanCache, Scanner, View};
 use crate::instance::{Drift, Drifting, Instance, LoadedProject, Options};
 use crate::model::{Context, Digest, Error, Name, Result, spelled};
@@ -125,6 +127,11 @@ impl Session {
             behind: BTreeMap::new(),
             is_sure: false,
         })
+    }
+
+    /// What makes [`next`](Self::next) return at once, with everything to be brought up; only the first caller gets it.
+    pub fn asker(&mut self) -> Option<Asker> {
+        self.events.asker()
     }
 
     /// How many files and directories are watched.
@@ -244,6 +251,7 @@ impl Session {
             if !relevant.is_empty() || !told.is_empty() {
                 self.events.acted();
             }
+            meaning.everything |= batch.asked;
             if meaning.everything || !meaning.rebuild.is_empty() {
                 let only = if meaning.everything { BTreeSet::new() } else { meaning.rebuild };
                 return Ok(Next::Converge { changed: relevant, only, since: batch.since });

@@ -41,6 +41,7 @@ mod signatures;
 mod sources;
 mod ssh;
 mod storage;
+mod view;
 mod volumes;
 mod watch;
 mod world;

@@ -18,6 +18,11 @@ pub struct Arguments {
     project: Option<String>,
 }
 
+/// Takes the environment here down; its volumes stay.
+pub fn all(context: &Context) -> Result<u8> {
+    run(&Arguments { volumes: false, project: None }, context)
+}
+
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
     let (instance, loaded) = match &arguments.project {

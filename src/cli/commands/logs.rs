@@ -1,8 +1,9 @@
-use super::super::ui::{Style, Text};
+use super::super::cells::color;
+use super::super::ui::Text;
 use super::super::{Context, moment};
 use crate::engine;
 use crate::instance::Instance;
-use crate::model::{Context as _, Digest, Error, Result};
+use crate::model::{Context as _, Error, Result};
 use crate::monitor::{Line, Tail, Writes};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -174,12 +175,6 @@ fn next(sources: &mut [Source]) -> Option<(usize, Line)> {
     let times = sources.iter().enumerate().filter_map(|(at, source)| Some((at, &source.next.as_ref()?.time)));
     let (at, _) = times.min_by(|a, b| a.1.cmp(b.1))?;
     Some((at, sources[at].next.take()?))
-}
-
-/// A container's colour: the same every time.
-fn color(name: &str) -> Style {
-    let styles = [Style::Cyan, Style::Good, Style::Change, Style::Blue, Style::Magenta];
-    styles[usize::try_from(Digest::of(name).number() % styles.len() as u64).unwrap_or(0)]
 }
 
 /// Shows the output of a detached `stead watch`.

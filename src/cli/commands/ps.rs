@@ -1,9 +1,8 @@
 use super::super::Context;
+use super::super::cells::{health, ports, state};
 use super::super::ui::{Style, Table, Text, Ui};
 use crate::engine::{self, Resident, Row, Which, listing};
 use crate::model::Result;
-use crate::monitor::{Health, State, now_ms};
-use crate::project::Protocol;
 
 /// Lists containers.
 ///
@@ -122,72 +121,4 @@ fn left(one: &Resident) -> String {
     };
     let parts = [counted(one.containers.len(), "container"), counted(one.volumes.len(), "volume")];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-fn state(row: &Row) -> (String, Option<Style>) {
-    let since = |at: Option<u64>| at.map(|at| age(now_ms().saturating_sub(at))).unwrap_or_default();
-    let code = row.exit_code.unwrap_or(0);
-    match row.state {
-        State::Running => (format!("running {}", since(row.status.started_at)), Some(Style::Good)),
-        State::Restarting => (format!("restarting (exit {code})"), Some(Style::Change)),
-        State::Exited if row.job && code == 0 => {
-            let ago = row.status.finished_at.map(|at| format!(" {} ago", since(Some(at)))).unwrap_or_default();
-            (format!("done{ago}"), Some(Style::Dim))
-        }
-        State::Exited if row.job && !row.out_of_memory => (format!("failed ({code})"), Some(Style::Bad)),
-        State::Exited if row.out_of_memory => {
-            (format!("exited {code}, out of memory, {} ago", since(row.status.finished_at)), Some(Style::Bad))
-        }
-        State::Exited => (
-            format!("exited {code}, {} ago", since(row.status.finished_at)),
-            Some(if code == 0 { Style::Dim } else { Style::Bad }),
-        ),
-        State::Dead => (
-            row.error
-                .as_ref()
-                .map_or_else(|| "dead".into(), |error| format!("dead: {}", error.lines().next().unwrap_or_default())),
-            Some(Style::Bad),
-        ),
-        State::Created => ("created".into(), Some(Style::Dim)),
-        State::Paused => ("paused".into(), Some(Style::Change)),
-    }
-}
-
-fn health(row: &Row) -> (String, Option<Style>) {
-    match row.health {
-        Health::None => ("-".into(), Some(Style::Dim)),
-        Health::Starting => ("starting".into(), Some(Style::Change)),
-        Health::Healthy => ("healthy".into(), Some(Style::Good)),
-        Health::Unhealthy => ("unhealthy".into(), Some(Style::Bad)),
-    }
-}
-
-fn ports(row: &Row) -> String {
-    let shown: Vec<String> = row
-        .ports
-        .iter()
-        .map(|port| {
-            let (address, number) = (&port.address, port.port);
-            match port.protocol {
-                _ if port.web => format!("http://{address}:{number}/"),
-                Protocol::Tcp => format!("{address}:{number}"),
-                Protocol::Udp => format!("{address}:{number}/udp"),
-            }
-        })
-        .collect();
-    match shown.len() {
-        0..=3 => shown.join(" "),
-        count => format!("{} … {} ({count} ports)", shown[0], shown[count - 1]),
-    }
-}
-
-/// A span of time in its largest unit.
-pub fn age(millis: u64) -> String {
-    match millis / 1000 {
-        0 => format!("{millis} ms"),
-        seconds @ 1..=99 => format!("{seconds} s"),
-        seconds @ 100..=5999 => format!("{} min", seconds / 60),
-        seconds @ 6000..=172_799 => format!("{} h", seconds / 3600),
-        seconds => format!("{} d", seconds / 86_400),
-    }
 }

@@ -2,6 +2,8 @@ use super::super::Context;
 use super::allow::Allow;
 use crate::engine::{self, UpOptions};
 use crate::model::Result;
+use crate::plan::MarkKind;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Stops containers and starts them again, as the project file now says.
@@ -16,9 +18,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
+    these(&arguments.names, arguments.allow.kinds()?, context)
+}
+
+/// Restarts these containers, and shows its progress and its outcome.
+pub fn these(names: &[String], allow: BTreeSet<MarkKind>, context: &Context) -> Result<u8> {
     let loaded = context.project()?;
-    let options = UpOptions { command: "restart".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    let options = UpOptions { command: "restart".into(), allow, ..UpOptions::default() };
     let stopped = |name: &str| context.ui.say(format!("stopped {name}"));
-    let restart = |reporter: &dyn engine::Reporter| engine::restart(&loaded, &arguments.names, options, reporter, &stopped);
+    let restart = |reporter: &dyn engine::Reporter| engine::restart(&loaded, names, options, reporter, &stopped);
     super::converge::converge(&loaded.instance, context, Instant::now(), restart)
 }

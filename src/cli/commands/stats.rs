@@ -1,7 +1,8 @@
 use super::super::Context;
+use super::super::cells::short;
 use super::super::ui::{Style, Table, Text, Ui};
 use crate::engine::{Meter, Reading, host_memory};
-use crate::model::{Result, Size};
+use crate::model::Result;
 use crate::runtime;
 use std::time::Duration;
 
@@ -74,17 +75,4 @@ fn table(readings: &[Reading], ui: &Ui) -> Text {
         ]);
     }
     table.text(ui)
-}
-
-/// A size with about three digits.
-fn short(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    #[expect(clippy::cast_precision_loss, reason = "it is only shown, with three digits")]
-    let mut value = bytes as f64;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { Size(bytes).to_string() } else { format!("{value:.*} {}", if value < 10.0 { 2 } else { 1 }, UNITS[unit]) }
 }

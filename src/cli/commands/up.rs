@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         ..UpOptions::default()
     };
     if watch {
-        return super::watch::follow(&options, context);
+        return super::watch::follow(&options, false, context);
     }
     let trace = arguments.trace.as_deref().map(|path| Trace::begin(path, "up", &context.ui)).transpose()?;
     let loaded = context.settled(&options)?;

@@ -1,7 +1,7 @@
 use super::super::Context;
+use super::super::cells::age;
 use super::super::ui::{Style, Table, Text};
 use super::files::write_archive;
-use super::ps::age;
 use crate::engine::{self, Answer, InUse, Instance, SnapshotRow, Snapshots, VolumeCopy, VolumeRow};
 use crate::model::{Context as _, Error, Result, Size};
 use crate::monitor::now_ms;

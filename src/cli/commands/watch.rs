@@ -1,14 +1,15 @@
 use super::super::Context;
 use super::super::ui::{Style, Text};
+use super::super::view::{self, End, Work};
+use super::super::watching::{Told, shown, some};
 use super::allow::Allow;
-use crate::engine::{self, UpOptions};
+use crate::engine::{self, Instance, LoadedProject, UpOptions};
 use crate::model::{Context as _, Error, Result};
 use crate::sys;
 use crate::watch::{Happened, Next, Session};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Watch in the background; `stead logs --watch` shows what is done, `stead down` ends it, too.
     #[arg(long)]
     detach: bool,
+    /// Print lines instead of the view, which is there only on a terminal.
+    #[arg(long)]
+    plain: bool,
     /// End the watch that runs in the background.
     #[arg(long, conflicts_with = "detach")]
     stop: bool,
@@ -41,37 +45,96 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         return Ok(0);
     }
     let options = UpOptions { command: "watch".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
-    if arguments.detach { detach(&options, context) } else { follow(&options, context) }
+    if arguments.detach { detach(&options, context) } else { follow(&options, arguments.plain, context) }
 }
 
-/// Brings the environment up, waits for changes and applies them, until interrupted.
-pub fn follow(options: &UpOptions, context: &Context) -> Result<u8> {
-    let mut loaded = Some(context.settled(options)?);
-    let instance = engine::Instance::new(&context.options.home, &context.options.folder, &context.options.file);
+/// Brings the environment up, waits for changes and applies them, until interrupted: in a view if there is a terminal, and
+/// in lines otherwise.
+pub fn follow(options: &UpOptions, plain: bool, context: &Context) -> Result<u8> {
+    let loaded = context.settled(options)?;
+    let instance = loaded.instance.clone();
     let _claim = engine::claim_watch(&instance)?;
-    let mut session = Session::begin(&instance)?;
+    if plain || !context.ui.can_view() {
+        return session(&instance, options, context, Some(loaded), &in_lines);
+    }
+    let (options, allow) = (options.clone(), options.allow.clone());
+    let of_session = instance.clone();
+    let work = Work {
+        // The project is loaded again, so that the view has what there is to say about it.
+        session: Box::new(move |context: &Context, face: &dyn Fn(Told, &Context)| {
+            session(&of_session, &options, context, None, face)
+        }),
+        restart: Box::new(move |context: &Context, name: &str| super::restart::these(&[name.to_owned()], allow.clone(), context)),
+    };
+    match view::show(&instance, work, context)? {
+        End::Leave => {
+            context.ui.say("no longer watching; containers stay up");
+            Ok(0)
+        }
+        End::Down => super::down::all(context),
+    }
+}
+
+/// What a session tells, in lines.
+fn in_lines(told: Told, context: &Context) {
+    let color = context.ui.color_err;
+    match told {
+        Told::Begins(_) | Told::Converging | Told::Converged => {}
+        Told::Changed(paths) => context.ui.say(Text::line(&format!("{} changed", some(&paths)))),
+        Told::Failed(error) => context.tell(&error),
+        Told::Watching { files, directories } => {
+            let size = format!("watching {files} files in {directories} directories; interrupt to end (containers stay up)");
+            context.ui.say(Style::Dim.paint(size, color));
+        }
+        Told::Happened(happened) => match shown(happened) {
+            Ok((what, Some(took))) => {
+                let took = format!(" ({:.1} ms)", took.as_secs_f64() * 1000.0);
+                context.ui.say(Text::line(&what) + Style::Dim.paint(took, color));
+            }
+            Ok((what, None)) => context.ui.say(Text::line(&what)),
+            Err(error) => context.tell(&error),
+        },
+    }
+}
+
+/// Brings the environment up, waits for changes and applies them; `face` shows what is told.
+fn session(
+    instance: &Instance,
+    options: &UpOptions,
+    context: &Context,
+    mut loaded: Option<LoadedProject>,
+    face: &dyn Fn(Told, &Context),
+) -> Result<u8> {
+    let mut session = Session::begin(instance)?;
+    if let Some(asker) = session.asker() {
+        face(Told::Begins(asker), context);
+    }
+    let all = |happened: Vec<Happened>| happened.into_iter().for_each(|one| face(Told::Happened(one), context));
     let (mut only, mut since) = (BTreeSet::new(), Instant::now());
     loop {
+        face(Told::Converging, context);
         let fresh = loaded.take().map_or_else(|| context.settled(options), Ok);
         let applied = fresh.and_then(|loaded| {
-            show(session.aim(&loaded, &context.options)?, context);
+            all(session.aim(&loaded, &context.options)?);
             let options = UpOptions { only: std::mem::take(&mut only), ..options.clone() };
             super::converge::converge(&loaded.instance, context, since, |reporter| engine::up(&loaded, &options, reporter))
         });
-        if let Err(error) = applied {
-            // The next change of a file may mend it; what runs goes on.
-            context.tell(&error);
-            show(session.aim_at_files(&context.options)?, context);
+        match applied {
+            Ok(_) => face(Told::Converged, context),
+            Err(error) => {
+                // The next change of a file may mend it; what runs goes on.
+                face(Told::Failed(error), context);
+                all(session.aim_at_files(&context.options)?);
+            }
         }
-        show(session.settle()?, context);
+        all(session.settle()?);
         let (files, directories) = session.size();
-        let size = format!("watching {files} files in {directories} directories; interrupt to end (containers stay up)");
-        context.ui.say(Style::Dim.paint(size, context.ui.color_err));
+        face(Told::Watching { files, directories }, context);
         loop {
             match session.next()? {
-                Next::Did(happened) => show(happened, context),
+                Next::Did(happened) => all(happened),
                 Next::Converge { changed, only: names, since: at } => {
-                    context.ui.say(Text::line(&format!("{} changed", some(&changed))));
+                    face(Told::Changed(changed), context);
                     (only, since) = (names, at);
                     break;
                 }
@@ -115,31 +178,4 @@ fn detach(options: &UpOptions, context: &Context) -> Result<u8> {
     }
     context.ui.say("watching in the background; `stead logs --watch` shows what it does, `stead watch --stop` ends it");
     Ok(code)
-}
-
-/// Some of the paths, and how many more there are.
-fn some(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths.iter().take(3).map(|path| path.display().to_string()).collect();
-    let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
-    format!("{}{more}", shown.join(", "))
-}
-
-fn show(happened: Vec<Happened>, context: &Context) {
-    let color = context.ui.color_err;
-    let line = |what: String, took: Duration| {
-        let took = format!(" ({:.1} ms)", took.as_secs_f64() * 1000.0);
-        context.ui.say(Text::line(&what) + Style::Dim.paint(took, color));
-    };
-    for one in happened {
-        match one {
-            Happened::Synced { paths, replicas, took } => {
-                let replicas: Vec<&str> = replicas.iter().map(String::as_str).collect();
-                line(format!("{} → {}", some(&paths), replicas.join(", ")), took);
-            }
-            Happened::Restarted { replica, took } => line(format!("{replica} restarted"), took),
-            Happened::Ran { replica, words, took } => line(format!("{} ran in {replica}", words.join(" ")), took),
-            Happened::Failed(error) => context.tell(&error),
-            Happened::Note(text) => context.ui.say(Text::line(&text)),
-        }
-    }
 }

@@ -8,15 +8,18 @@ mod graph;
 mod plan;
 mod progress;
 mod question;
+mod screen;
 mod table;
 mod text;
 
 pub use graph::{dot, mermaid, svg};
 pub use plan::{mark_text, plan_text};
 pub use progress::Shown;
+pub use screen::{Screen, leave_screen};
 pub use table::Table;
 pub use text::{Style, Text};
 
+use crate::engine::Answer;
 use crate::model::{Error, in_words, visible_json};
 use crate::project::without_values;
 use crate::spec::Diagnostic;
@@ -26,6 +29,18 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// Takes what would be printed while a view has the terminal.
+pub trait Elsewhere: std::fmt::Debug + Send + Sync {
+    /// Takes a message, without styles.
+    fn say(&self, text: Text);
+
+    /// Takes what something does from now on; nothing when it is done.
+    fn at_work(&self, name: &str, what: Option<Text>);
+
+    /// Asks a question, below what is to be known about it, and waits for the answer.
+    fn ask(&self, lines: Vec<Text>, question: &str) -> Answer;
+}
+
 /// Where output goes and how it looks there.
 #[derive(Clone, Debug)]
 pub struct Ui {
@@ -34,6 +49,8 @@ pub struct Ui {
     pub terminal_err: bool,
     /// Variables of the caller's environment whose values a plan must not show.
     private: Arc<RwLock<Vec<(String, String)>>>,
+    /// Takes messages in place of the terminal, if a view has it.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 impl Ui {
@@ -48,7 +65,20 @@ impl Ui {
             color_err: wanted && (forced || terminal_err),
             terminal_err,
             private: Arc::default(),
+            elsewhere: None,
         }
+    }
+
+    /// The same user interface while a view has the terminal: the view gets the messages, and results are not printed.
+    pub fn beside(&self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        let private = self.private.clone();
+        Self { color_out: false, color_err: false, terminal_err: false, private, elsewhere: Some(elsewhere) }
+    }
+
+    /// Whether a view can have the terminal: it is one in both directions, and understands more than lines.
+    pub fn can_view(&self) -> bool {
+        let plain = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        self.terminal_err && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !plain
     }
 
     /// Keeps the values of these variables out of plans and out of the names of steps.
@@ -78,6 +108,9 @@ impl Ui {
     }
 
     fn line_out(&self, bytes: &[u8]) {
+        if self.elsewhere.is_some() {
+            return;
+        }
         let mut out = std::io::stdout().lock();
         // A reader that has seen enough closes the pipe; that is not an error.
         let _ = out.write_all(bytes);
@@ -89,7 +122,7 @@ impl Ui {
 
     /// Prints a result in place of the previous one on a terminal; elsewhere, prints one after the other.
     pub fn screen(&self, text: impl Into<Text>) {
-        if std::io::stdout().is_terminal() {
+        if self.elsewhere.is_none() && std::io::stdout().is_terminal() {
             self.raw(b"\x1b[H\x1b[J");
             self.raw(text.into().bytes());
         } else {
@@ -99,6 +132,9 @@ impl Ui {
 
     /// Prints a part of a container's own output, as it is.
     pub fn raw(&self, bytes: &[u8]) {
+        if self.elsewhere.is_some() {
+            return;
+        }
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
@@ -125,7 +161,16 @@ impl Ui {
 
     /// Prints a message that is not a result. If nobody can read it, that is no reason to stop half-way.
     pub fn say(&self, text: impl Into<Text>) {
-        let _ = writeln!(std::io::stderr(), "{}", text.into().as_safe());
+        let text: Text = text.into();
+        self.put(&(text + "\n"));
+    }
+
+    /// Prints messages that end their lines themselves.
+    pub fn put(&self, text: &Text) {
+        match &self.elsewhere {
+            Some(elsewhere) => elsewhere.say(text.clone().trimmed()),
+            None => drop(write!(std::io::stderr(), "{}", text.as_safe())),
+        }
     }
 
     /// Clears the progress line, if there may be one.
@@ -142,30 +187,37 @@ impl Ui {
 
     /// Shows why a command failed, and what to do.
     pub fn error(&self, error: &Error) {
+        self.put(&self.error_text(error));
+    }
+
+    /// Why a command failed, and what to do, in lines that end.
+    pub fn error_text(&self, error: &Error) -> Text {
+        let color = self.color_err;
         let mut source = std::error::Error::source(error);
-        self.say(Style::Bad.paint("error:", self.color_err) + " " + error.to_string());
+        let mut out = Style::Bad.paint("error:", color) + " " + error.to_string() + "\n";
         while let Some(cause) = source {
             let text = cause.to_string();
             let text = in_words(&text);
             let mut lines = text.lines();
-            self.say(Text::from("  ") + Style::Dim.paint("because:", self.color_err) + " " + lines.next().unwrap_or_default());
-            lines.for_each(|line| self.say(format!("    {line}")));
+            out += Text::from("  ") + Style::Dim.paint("because:", color) + " " + lines.next().unwrap_or_default() + "\n";
+            lines.for_each(|line| out += format!("    {line}\n"));
             source = cause.source();
         }
         if let Some(advice) = error.advice() {
-            self.say(Text::from("  ") + Style::Good.paint("help:", self.color_err) + " " + advice);
+            out += Text::from("  ") + Style::Good.paint("help:", color) + " " + advice + "\n";
         }
+        out
     }
 
     /// Shows findings in project files, all in one report.
     pub fn diagnostics(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) {
         if !found.is_empty() {
-            // If nobody can read them, that is no reason to stop half-way.
-            let _ = write!(
-                std::io::stderr(),
-                "{}",
-                diagnostics::render(found, files, self.color_err, std::io::stderr().is_terminal()).as_safe()
-            );
+            self.put(&self.diagnostics_text(found, files));
         }
+    }
+
+    /// Findings in project files, in lines that end.
+    pub fn diagnostics_text(&self, found: &[Diagnostic], files: &BTreeMap<String, String>) -> Text {
+        if found.is_empty() { Text::default() } else { diagnostics::render(found, files, self.color_err, self.terminal_err) }
     }
 }

@@ -86,6 +86,9 @@ impl Shown {
 
     /// Says what something does from now on.
     fn at_work(&self, name: &str, what: &str) {
+        if let Some(elsewhere) = &self.ui.elsewhere {
+            elsewhere.at_work(name, Some(self.private(what)));
+        }
         if !self.ui.terminal_err {
             return;
         }
@@ -104,6 +107,9 @@ impl Shown {
     }
 
     fn done(&self, name: &str) {
+        if let Some(elsewhere) = &self.ui.elsewhere {
+            elsewhere.at_work(name, None);
+        }
         self.board.lock().works.retain(|(known, ..)| known != name);
     }
 }

@@ -8,27 +8,35 @@ use std::io::{IsTerminal, Write};
 impl Ui {
     /// Asks on the terminal; if there is none, nobody is asked.
     pub fn consent(&self, question: &Question) -> Answer {
-        if !self.can_ask() {
+        if self.elsewhere.is_none() && !self.can_ask() {
             return Answer::Nobody;
         }
         let color = self.color_err;
         let what =
             if question.more { "more than was allowed here before" } else { "what reaches beyond its directory and containers" };
-        self.say(
+        let mut lines = vec![
             Style::Bold.paint(Text::line(&format!("{} in {}", question.file, question.folder.display())), color)
                 + " asks for "
                 + what
                 + ":",
-        );
+        ];
         for mark in question.marks {
-            self.say(Text::from("  ") + Text::line(&mark.holder) + " " + mark_text(mark, color));
+            lines.push(Text::from("  ") + Text::line(&mark.holder) + " " + mark_text(mark, color));
         }
-        self.ask("Allow this for this directory from now on?")
+        self.put_question(lines, "Allow this for this directory from now on?")
     }
 
     /// Asks a plain question on the terminal; if there is none, nobody is asked.
     pub fn confirm(&self, question: &str) -> Answer {
-        if self.can_ask() { self.ask(question) } else { Answer::Nobody }
+        if self.elsewhere.is_some() || self.can_ask() { self.put_question(Vec::new(), question) } else { Answer::Nobody }
+    }
+
+    fn put_question(&self, lines: Vec<Text>, question: &str) -> Answer {
+        if let Some(elsewhere) = &self.elsewhere {
+            return elsewhere.ask(lines, question);
+        }
+        lines.into_iter().for_each(|line| self.say(line));
+        self.ask(question)
     }
 
     fn can_ask(&self) -> bool {

@@ -1,9 +1,12 @@
 //! What may be printed: text that is safe on a terminal, and its styles.
 //!
 //! Text by others becomes [`Text`] only after its control characters were made visible; styles are added after that.
-//! Nothing outside of this module turns a `Text` back into a string, so what is printed went through here exactly once.
+//! Nothing outside of this module turns a `Text` back into a string, so what is printed went through here exactly once. The
+//! library that draws views gets it as spans.
 
 use crate::model::{visible, visible_line};
+use ratatui::style::Style as Look;
+use ratatui::text::Span;
 use std::borrow::Cow;
 use std::ops::{Add, AddAssign};
 
@@ -67,6 +70,21 @@ impl Text {
     /// Appends the text to a container's own output, which is printed as it is.
     pub fn push_to(&self, output: &mut Vec<u8>) {
         output.extend_from_slice(self.0.as_bytes());
+    }
+
+    /// The text in a view. Control characters do not get past the library that draws it, either.
+    pub fn span(&self, look: Look) -> Span<'_> {
+        Span::styled(self.0.as_str(), look)
+    }
+
+    /// The lines of a text without style, with spaces in place of tabs.
+    pub fn lines(&self) -> Vec<Self> {
+        self.0.lines().map(|line| Self(line.replace('\t', "    "))).collect()
+    }
+
+    /// Whether some other text is in it; capitals are as small letters.
+    pub fn contains(&self, other: &str) -> bool {
+        other.is_empty() || self.0.to_lowercase().contains(&other.to_lowercase())
     }
 
     pub fn is_empty(&self) -> bool {
