@@ -89,6 +89,12 @@ impl ScanCache {
         self.get_after(&mut { usize::MAX }, path, identity)
     }
 
+    /// What is known of a file, whatever it is now.
+    pub fn find(&self, path: &str) -> Option<(Identity, Digest)> {
+        let entry = self.entries.get(self.place(path).ok()?)?;
+        Some((entry.identity, entry.digest))
+    }
+
     /// Like [`get`](Self::get), but faster for paths in order: `next` is where the path is expected. It may start as any number.
     pub fn get_after(&self, next: &mut usize, path: &str, identity: &Identity) -> Option<Digest> {
         if self.entries.get(*next).is_none_or(|entry| self.path(entry) != path) {

@@ -86,3 +86,12 @@ pub fn errno(error: &io::Error) -> Option<i32> {
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+
+/// Gives freed memory back to the kernel, after work that needed much more than what follows.
+pub fn give_memory_back() {
+    // SAFETY: it only looks at the allocator's own lists, under its locks (malloc_trim(3)).
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

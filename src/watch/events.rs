@@ -127,19 +127,19 @@ impl Events {
         self.asker.take()
     }
 
-    /// Watches exactly these directories of the project from now on. Returns why not, if the kernel has no room for them.
-    pub fn watch(&mut self, wanted: BTreeSet<PathBuf>) -> Option<String> {
-        let folder = &self.folder;
-        let Some(inner) = self.inner.as_mut().filter(|_| self.blind.is_none()) else { return self.blind.clone() };
-        for gone in self.watched.difference(&wanted) {
+    /// Watches only these directories of the project from now on.
+    pub fn only(&mut self, wanted: &BTreeSet<PathBuf>) {
+        let Some(inner) = &mut self.inner else { return };
+        for gone in self.watched.difference(wanted) {
             // The directory may be gone, and the watch with it.
-            let _ = inner.unwatch(&folder.join(gone));
+            let _ = inner.unwatch(&self.folder.join(gone));
         }
         self.watched.retain(|known| wanted.contains(known));
-        for new in wanted {
-            self.also(new);
-        }
-        self.blind.clone()
+    }
+
+    /// Why the kernel cannot tell what changes, if so.
+    pub fn blind(&self) -> Option<&str> {
+        self.blind.as_deref()
     }
 
     /// Watches one more directory.
@@ -165,11 +165,6 @@ impl Events {
             let _ = inner.unwatch(&self.folder.join(&directory));
             self.watched.remove(&directory);
         }
-    }
-
-    /// Whether a directory has been watched.
-    pub fn is_watched(&self, directory: &Path) -> bool {
-        self.watched.contains(directory)
     }
 
     /// How many directories are watched.

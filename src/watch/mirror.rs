@@ -4,9 +4,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::flows::Flows;
-use crate::build::{Identity, ScanCache, Scanner};
-use crate::model::{Digest, spelled, unspelled};
-use crate::plan::TreeKind;
+use crate::build::{Identity, ScanCache};
+use crate::model::{Digest, spelled};
 use crate::sys::{Kind, Listed, Tree};
 use nix::sys::stat::FileStat;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,14 +17,18 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Known {
     Folder,
+    /// What is not known of it is read when it changes.
     File {
         digest: Option<Digest>,
-        mode: u32,
+        mode: Option<u32>,
         /// The identity that the content was read with, if it can be trusted.
         identity: Option<Identity>,
     },
-    Link(OsString),
+    Link(Option<OsString>),
 }
+
+/// A file of which nothing but its existence is known.
+const UNREAD: Known = Known::File { digest: None, mode: None, identity: None };
 
 /// What a path has become.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,40 +51,64 @@ pub struct Change {
 pub struct Mirror {
     tree: Tree,
     known: BTreeMap<PathBuf, Known>,
-    /// The digests of the scan that it began with.
-    cache: ScanCache,
 }
 
 impl Mirror {
-    /// Begins with what a scan found, if there was one.
+    /// Lists what is watched. Each directory is told before it is listed: whoever watches it from then on misses nothing.
     ///
     /// # Errors
     /// Fails when the project's directory cannot be opened.
-    pub fn new(folder: &Path, scanner: Option<Scanner>) -> io::Result<Self> {
-        let tree = Tree::open(folder)?;
-        let known = scanner
-            .iter()
-            .flat_map(Scanner::entries)
-            .map(|(from, entry)| {
-                let known = match &entry.kind {
-                    TreeKind::Folder => Known::Folder,
-                    TreeKind::Link(to) => Known::Link(unspelled(to).into_owned()),
-                    TreeKind::File { digest, executable } => {
-                        let mode = entry.mode.unwrap_or(if *executable { 0o755 } else { 0o644 });
-                        Known::File { digest: Some(*digest), mode, identity: None }
-                    }
-                    // They are read when they change.
-                    TreeKind::Twin { .. } | TreeKind::Fifo => Known::File { digest: None, mode: 0, identity: None },
-                };
-                (PathBuf::from(unspelled(from).into_owned()), known)
-            })
-            .collect();
-        Ok(Self { tree, known, cache: scanner.map(|scanner| scanner.cache).unwrap_or_default() })
+    pub fn begin(folder: &Path, flows: &Flows, directory: &mut dyn FnMut(&Path)) -> io::Result<Self> {
+        let mut mirror = Self { tree: Tree::open(folder)?, known: BTreeMap::new() };
+        let sources: BTreeSet<&PathBuf> = flows.all.iter().map(|flow| &flow.from).chain(flows.inputs.keys()).collect();
+        for source in sources {
+            // The nearest directory tells when what is not there yet appears.
+            let above = source.ancestors().skip(1).find(|above| mirror.tree.folder(above).is_ok());
+            directory(above.unwrap_or(Path::new("")));
+            match mirror.stat(source).ok().flatten().map(|stat| Kind::of(&stat)) {
+                Some(Kind::Folder) if !mirror.known.contains_key(source) => mirror.list(source.clone(), flows, directory),
+                Some(Kind::File) => drop(mirror.known.insert(source.clone(), UNREAD)),
+                Some(Kind::Link) => drop(mirror.known.insert(source.clone(), Known::Link(None))),
+                _ => {}
+            }
+        }
+        Ok(mirror)
     }
 
-    /// The directories that are known.
-    pub fn directories(&self) -> impl Iterator<Item = &PathBuf> {
-        self.known.iter().filter(|(_, known)| **known == Known::Folder).map(|(path, _)| path)
+    fn list(&mut self, path: PathBuf, flows: &Flows, directory: &mut dyn FnMut(&Path)) {
+        directory(&path);
+        // One that cannot be read is an error of the build.
+        let listed = self.tree.read(&path).map(|(_, listed)| listed).unwrap_or_default();
+        for Listed { name, kind, .. } in listed {
+            let inner = path.join(name);
+            match kind {
+                Kind::Folder if flows.enters(&inner) => self.list(inner, flows, directory),
+                Kind::File => drop(self.known.insert(inner, UNREAD)),
+                Kind::Link => drop(self.known.insert(inner, Known::Link(None))),
+                _ => {}
+            }
+        }
+        self.known.insert(path, Known::Folder);
+    }
+
+    /// Takes what the last scan has read.
+    pub fn learn(&mut self, cache: &ScanCache) {
+        for (path, known) in &mut self.known {
+            if let Known::File { digest, identity, .. } = known
+                && let Some((read, content)) = cache.find(&spelled(path.as_os_str()))
+            {
+                (*identity, *digest) = (Some(read), Some(content));
+            }
+        }
+    }
+
+    /// Takes what was known before.
+    pub fn remember(&mut self, before: &Self) {
+        for (path, known) in &mut self.known {
+            if let Some(old) = before.known.get(path) {
+                known.clone_from(old);
+            }
+        }
     }
 
     /// How many files are known.
@@ -182,9 +209,10 @@ impl Mirror {
                     .file_name()
                     .and_then(|name| self.tree.folder(path.parent().unwrap_or(Path::new(""))).ok()?.link(name).ok());
                 let Some(target) = target else { return };
-                if self.known.get(path) != Some(&Known::Link(target.clone())) {
+                let now = Known::Link(Some(target.clone()));
+                if self.known.get(path) != Some(&now) {
                     self.replaces(path, changes);
-                    self.known.insert(path.to_owned(), Known::Link(target.clone()));
+                    self.known.insert(path.to_owned(), now);
                     changes.push(Change { path: path.to_owned(), now: Now::Link(target) });
                 }
             }
@@ -195,22 +223,15 @@ impl Mirror {
     fn look_at_file(&mut self, path: &Path, stat: &FileStat, changes: &mut Vec<Change>) {
         let (identity, mode) = (Identity::of(stat), stat.st_mode & 0o7777);
         let before = self.known.get(path);
-        let is_same = |known: &Known| match known {
-            Known::File { identity: Some(known), .. } => *known == identity,
-            Known::File { digest: Some(digest), identity: None, mode: before } => {
-                let executable = |mode: u32| mode & 0o100 != 0;
-                executable(*before) == executable(mode) && self.cache.knows(&spelled(path.as_os_str()), stat, digest)
-            }
-            _ => false,
-        };
-        if before.is_some_and(is_same) {
+        if matches!(before, Some(Known::File { identity: Some(known), .. }) if *known == identity) {
             return;
         }
         // It may be gone or unreadable by now; then an event follows, or the build says why.
         let Ok(digest) = self.tree.file(path).and_then(Digest::of_stream) else { return };
         let is_file = matches!(before, Some(Known::File { .. }));
         let executable = |mode: u32| mode & 0o111;
-        let is_unchanged = matches!(before, Some(Known::File { digest: Some(known), mode: before, .. })
+        // If the permissions are not known, the containers tell whether they have them.
+        let is_unchanged = matches!(before, Some(Known::File { digest: Some(known), mode: Some(before), .. })
             if *known == digest && executable(*before) == executable(mode));
         if before.is_some() && !is_file {
             self.is_gone(path, changes);
@@ -219,7 +240,7 @@ impl Mirror {
             changes.extend(self.other_names(path, stat, digest, mode));
         }
         let identity = identity.is_settled().then_some(identity);
-        self.known.insert(path.to_owned(), Known::File { digest: Some(digest), mode, identity });
+        self.known.insert(path.to_owned(), Known::File { digest: Some(digest), mode: Some(mode), identity });
         if !is_unchanged {
             changes.push(Change { path: path.to_owned(), now: Now::File { digest, mode } });
         }
@@ -233,7 +254,7 @@ impl Mirror {
         for other in files {
             let same =
                 self.stat(&other).ok().flatten().is_some_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino));
-            let known = Known::File { digest: Some(digest), mode, identity: None };
+            let known = Known::File { digest: Some(digest), mode: Some(mode), identity: None };
             if same && self.known.insert(other.clone(), known.clone()) != Some(known) {
                 found.push(Change { path: other, now: Now::File { digest, mode } });
             }
@@ -255,13 +276,23 @@ impl Mirror {
         }
     }
 
-    /// What a path is now, for a container that missed what became of it.
+    /// What a path is now, for a container that may not have it.
     pub fn now(&self, path: &Path) -> Now {
-        match self.known.get(path) {
-            None => Now::Gone,
-            Some(Known::Folder) => Now::Folder { mode: 0o755 },
-            Some(Known::Link(to)) => Now::Link(to.clone()),
-            Some(Known::File { digest, mode, .. }) => Now::File { digest: digest.unwrap_or_else(|| Digest::of("")), mode: *mode },
-        }
+        let Ok(Some(stat)) = self.stat(path) else { return Now::Gone };
+        let mode = stat.st_mode & 0o7777;
+        let found = match Kind::of(&stat) {
+            Kind::Folder => return Now::Folder { mode },
+            Kind::File => match self.known.get(path) {
+                Some(Known::File { digest: Some(digest), identity: Some(known), .. }) if *known == Identity::of(&stat) => {
+                    return Now::File { digest: *digest, mode };
+                }
+                _ => self.tree.file(path).and_then(Digest::of_stream).ok().map(|digest| Now::File { digest, mode }),
+            },
+            Kind::Link => path
+                .file_name()
+                .and_then(|name| self.tree.folder(path.parent().unwrap_or(Path::new(""))).ok()?.link(name).ok().map(Now::Link)),
+            _ => None,
+        };
+        found.unwrap_or(Now::Gone)
     }
 }

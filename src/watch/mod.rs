@@ -11,12 +11,13 @@ mod mirror;
 
 pub use events::Asker;
 
-use crate::build::{ScanCache, Scanner, View};
+use crate::build::{ScanCache, View};
 use crate::instance::{Drift, Drifting, Instance, LoadedProject, Options};
 use crate::model::{Context, Digest, Error, Name, Result, spelled};
 use crate::monitor::{self, Request};
 use crate::plan::InstanceRecord;
-use crate::project::{Base, ConfigSource, Container, Copy, Image, Project, Step, Then};
+use crate::project::{ConfigSource, Container, Then};
+use crate::sys;
 use deliver::Root;
 use events::Events;
 use flows::{Cover, Flow, Flows, cover, tidy};
@@ -26,11 +27,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a restart may take beyond the grace period before we stop waiting for it.
 const RESTART: Duration = Duration::from_secs(30);
+/// Up to how many files at once are compared with the image, to find those that are no drift.
+const COMPARED: usize = 32;
 /// How much of a failed command's output is shown.
 const OUTPUT: usize = 2000;
 
@@ -84,8 +88,8 @@ pub struct Session {
     drift: BTreeMap<String, (u64, Drift)>,
     /// What replicas have missed.
     behind: BTreeMap<String, BTreeSet<PathBuf>>,
-    /// Whether the files have been looked at since their directories are watched.
-    is_sure: bool,
+    /// What was known before the project was loaded again.
+    before: Option<Mirror>,
 }
 
 /// What changes mean, container by container.
@@ -125,7 +129,7 @@ impl Session {
             met: BTreeMap::new(),
             drift: BTreeMap::new(),
             behind: BTreeMap::new(),
-            is_sure: false,
+            before: None,
         })
     }
 
@@ -151,7 +155,7 @@ impl Session {
             return Ok(Vec::new());
         }
         let flows = Flows { inputs: files.map(|file| (file, BTreeSet::new())).into(), ..Flows::default() };
-        self.take(flows, None)
+        self.take(flows)
     }
 
     /// Watches everything that a project is made of, from now on.
@@ -164,11 +168,11 @@ impl Session {
         flows.inputs = inputs(loaded, options);
         self.containers = loaded.project.containers.clone();
         let problems = std::mem::take(&mut flows.problems);
-        let mut told = self.take(flows, Some(&with_rules(&loaded.project)))?;
+        let mut told = self.take(flows)?;
         told.extend(problems.into_iter().map(Happened::Failed));
         for rule in loaded.project.watch_rules() {
             let from = tidy(Path::new(&rule.rule.path));
-            if self.mirror.as_ref().is_some_and(|mirror| mirror.now(&from) == Now::Gone) && !folder.join(&from).exists() {
+            if self.mirror.as_ref().is_some_and(|mirror| mirror.now(&from) == Now::Gone) {
                 let why = format!(
                     "`{} \"{}\"` of container {}: there is no such path yet",
                     rule.rule.word(),
@@ -181,42 +185,41 @@ impl Session {
         Ok(told)
     }
 
-    fn take(&mut self, flows: Flows, project: Option<&Project>) -> Result<Vec<Happened>> {
-        let folder = &self.instance.folder;
-        let cache = self.instance.scan_cache();
-        let scanner = project.map(|project| Scanner::scan(folder, project, || ScanCache::read(&cache)));
-        let mut mirror = Mirror::new(folder, scanner).context(|| format!("cannot open {}", folder.display()))?;
-        // What is known of the inputs is what the project was just loaded from, or older: then it is loaded again.
+    fn take(&mut self, flows: Flows) -> Result<Vec<Happened>> {
+        let (folder, events) = (&self.instance.folder, &mut self.events);
+        let mut directories = BTreeSet::from([PathBuf::new()]);
+        events.also(PathBuf::new());
+        let listed = Mirror::begin(folder, &flows, &mut |directory| {
+            events.also(directory.to_owned());
+            directories.insert(directory.to_owned());
+        });
+        let mut mirror = listed.context(|| format!("cannot open {}", folder.display()))?;
+        // What the inputs are now is what the project was just loaded from.
         let _ = mirror.look(&flows.inputs.keys().cloned().collect(), &flows);
-        let above = |path: &PathBuf| path.ancestors().skip(1).find(|above| folder.join(above).is_dir()).map(Path::to_owned);
-        let mut directories: BTreeSet<PathBuf> = flows.inputs.keys().filter_map(above).collect();
-        directories.extend(flows.all.iter().filter_map(|flow| above(&flow.from)));
-        directories.extend(mirror.directories().filter(|path| flows.enters(path)).cloned());
-        directories.insert(PathBuf::new());
-        let known: BTreeSet<PathBuf> = directories.iter().filter(|path| self.events.is_watched(path)).cloned().collect();
-        self.is_sure &= known.len() == directories.len();
-        let blind = self.events.watch(directories);
+        events.only(&directories);
+        self.before = self.mirror.replace(mirror);
         self.flows = flows;
-        self.mirror = Some(mirror);
-        Ok(blind.map(Happened::Note).into_iter().collect())
+        Ok(self.events.blind().map(|why| Happened::Note(why.to_owned())).into_iter().collect())
     }
 
-    /// Makes all running containers equal to the disk, after they were brought up.
+    /// Makes all running containers equal to the disk, after they were brought up, or could not be.
     ///
     /// # Errors
     /// Fails when the record cannot be read.
-    pub fn settle(&mut self) -> Result<Vec<Happened>> {
+    pub fn settle(&mut self, is_up: bool) -> Result<Vec<Happened>> {
         self.meet(self.instance.record()?);
-        let mut told = Vec::new();
-        if !std::mem::replace(&mut self.is_sure, true) {
-            // Something may have changed before its directory was watched.
-            let changes = self.mirror.as_mut().map(|mirror| mirror.look_at_all(&self.flows)).unwrap_or_default();
-            let (meaning, _) = self.meaning(&changes);
-            self.deliver_all(&meaning.files, Instant::now(), &mut told)?;
+        if let Some(mirror) = &mut self.mirror {
+            match self.before.take().filter(|_| !is_up) {
+                // What has been delivered since the last scan is known here only.
+                Some(before) => mirror.remember(&before),
+                None => mirror.learn(&ScanCache::read(&self.instance.scan_cache())),
+            }
         }
+        let mut told = Vec::new();
         self.met.clear();
         self.equalise(&mut told)?;
         self.events.acted();
+        sys::give_memory_back();
         Ok(told)
     }
 
@@ -352,9 +355,11 @@ impl Session {
         for (to, file) in files.iter().filter(|(_, file)| !file.in_volume) {
             let key = spelled(to.as_os_str()).into_owned();
             let known = drift.has(&key);
-            // What has drifted before may be as in the image again.
-            if known && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now) {
-                back.push((key, Drifting::AsImage));
+            // What has drifted before may be as in the image again; of many files it costs too much to look.
+            if (known || files.len() <= COMPARED) && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now) {
+                if known {
+                    back.push((key, Drifting::AsImage));
+                }
             } else if let Some(now) = drifting(&file.now) {
                 news.push((key, now));
             }
@@ -500,7 +505,11 @@ fn has(image: &Option<View>, to: &Path, now: &Now) -> bool {
         Now::Gone => image.entry(&at).is_none(),
         Now::Folder { .. } => image.entry(&at).is_some_and(|(_, found)| found.is_dir()),
         Now::Link(target) => image.link(&at).is_ok_and(|found| found == *target),
-        Now::File { digest, .. } => image.file(&at).and_then(Digest::of_stream).is_ok_and(|found| found == *digest),
+        Now::File { digest, mode } => {
+            let executable = |mode: u32| mode & 0o100 != 0;
+            image.entry(&at).is_some_and(|(_, found)| found.is_file() && executable(found.mode()) == executable(*mode))
+                && image.file(&at).and_then(Digest::of_stream).is_ok_and(|found| found == *digest)
+        }
     }
 }
 
@@ -538,18 +547,6 @@ fn run(instance: &Instance, replica: String, words: &[String]) -> Happened {
         }
         Err(error) => Happened::Failed(Error::caused(format!("cannot run {what}"), error)),
     }
-}
-
-/// A project with its rules as further steps, so that one scan reads what either takes.
-fn with_rules(project: &Project) -> Project {
-    let mut all = project.clone();
-    let copy =
-        |path: &str| Step::Copy(Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() });
-    let steps: Vec<Step> = project.watch_rules().map(|rule| copy(&rule.rule.path)).collect();
-    if !steps.is_empty() {
-        all.images.insert(Name::of_reference("rules of watch"), Image { from: Base::default(), steps, ..Image::default() });
-    }
-    all
 }
 
 /// Files whose change means another project, or another content for some of its containers.

@@ -75,7 +75,6 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sh" "-c" "echo first; pri
     );
     world.write("app/main.py", "one");
     world.ok(&["up"]);
-    let pid = world.pid("c-1");
     let terminal = Terminal::run(&world, &format!("{} watch; echo left=$?", stead().display()));
     let screen = terminal.shows("the table", |screen| screen.contains("watching ") && screen.contains("running "));
     assert!(screen.contains("NAME") && screen.contains("▸ c-1") && screen.contains("q quit"), "{screen}");
@@ -101,6 +100,8 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sh" "-c" "echo first; pri
     assert!(screen.contains("bass"), "{screen}");
     world.edit("from \"bass\"", "from \"base\"");
     terminal.shows("success", |screen| !screen.contains("─ error ") && screen.contains("watching "));
+    // It was replaced, because the file that was synced made another image.
+    let pid = world.pid("c-1");
 
     terminal.keys(&["s"]);
     terminal.shows("a shell", |screen| screen.trim_end().ends_with('#'));

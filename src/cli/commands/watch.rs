@@ -119,6 +119,7 @@ fn session(
             let options = UpOptions { only: std::mem::take(&mut only), ..options.clone() };
             super::converge::converge(&loaded.instance, context, since, |reporter| engine::up(&loaded, &options, reporter))
         });
+        let is_up = applied.is_ok();
         match applied {
             Ok(_) => face(Told::Converged, context),
             Err(error) => {
@@ -127,7 +128,7 @@ fn session(
                 all(session.aim_at_files(&context.options)?);
             }
         }
-        all(session.settle()?);
+        all(session.settle(is_up)?);
         let (files, directories) = session.size();
         face(Told::Watching { files, directories }, context);
         loop {

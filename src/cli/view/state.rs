@@ -46,8 +46,6 @@ pub enum News {
     Rows(Vec<Row>),
     Readings(Vec<Reading>),
     Logged(Vec<Entry>),
-    /// A word about a key that was pressed.
-    Status(Text),
 }
 
 /// A container as it is shown.
@@ -225,7 +223,6 @@ impl State {
             News::Rows(rows) => return self.list(rows),
             News::Readings(readings) => return self.read(readings),
             News::Logged(entries) => return self.log(entries),
-            News::Status(text) => self.status = Some(text),
         }
         true
     }
