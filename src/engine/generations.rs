@@ -40,7 +40,7 @@ pub fn generation_before(instance: &Instance) -> Result<Generation> {
     let all = generations(instance)?;
     let current = all.last().map(Generation::origin);
     let before = |one: &&Generation| one.of.is_none() && one.ok && current.is_some_and(|current| one.number < current);
-    all.iter().filter(before).next_back().cloned().ok_or_else(|| {
+    all.iter().rfind(before).cloned().ok_or_else(|| {
         Error::new("there is no earlier generation that came up")
             .hint("`stead history` lists what there is; `stead rollback NUMBER` goes to any of it")
     })

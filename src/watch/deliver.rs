@@ -11,10 +11,13 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+/// Files up to this size are copied in one piece, in bytes.
+const SMALL: u64 = 64 << 10;
 
 /// The root of a running container.
 #[derive(Debug)]
@@ -51,6 +54,14 @@ impl Root {
         }
     }
 
+    /// A further handle of the same root, for another thread.
+    ///
+    /// # Errors
+    /// Fails when there are no descriptors left.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { pid: self.pid, root: self.root.try_clone()?, near: None })
+    }
+
     /// The directory of a path, made if it is not there.
     fn directory(&mut self, path: &Path, make: bool) -> io::Result<&Tree> {
         if self.near.as_ref().is_none_or(|(known, _)| known != path) {
@@ -78,8 +89,11 @@ impl Root {
             at.push(part);
             match Tree::in_root(&self.root, &at) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let made = above.make_folder(part, 0o755)?;
-                    own(&above, &made)?;
+                    match above.make_folder(part, 0o755) {
+                        // The container, or another thread, was faster.
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        made => own(&above, &made?)?,
+                    }
                 }
                 there => drop(there?),
             }
@@ -185,7 +199,12 @@ fn write(
 ) -> io::Result<()> {
     let mut file = directory.make_file(name, 0o600)?;
     source.rewind()?;
-    io::copy(&mut source, &mut file)?;
+    let mut small = Vec::new();
+    source.take(SMALL).read_to_end(&mut small)?;
+    file.write_all(&small)?;
+    if u64::try_from(small.len()).is_ok_and(|length| length == SMALL) {
+        io::copy(&mut source, &mut file)?;
+    }
     let (owner, mode) = match before {
         Some(before) => ((before.st_uid, before.st_gid), executable_like(before.st_mode & 0o777, mode)),
         None => {
@@ -210,7 +229,8 @@ fn is_equal(directory: &Tree, name: &OsStr, there: &FileStat, mut source: &File,
     }
     let mut other = directory.file(name)?;
     source.rewind()?;
-    let (mut one, mut two) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let piece = usize::try_from(size.min(SMALL)).unwrap_or_default().max(1);
+    let (mut one, mut two) = (vec![0; piece], vec![0; piece]);
     loop {
         let length = source.read(&mut one)?;
         if length == 0 {

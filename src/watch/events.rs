@@ -285,7 +285,7 @@ pub fn is_noise(path: &Path) -> bool {
     let temporary = [".#", ".goutputstream-", ".stead-"].iter().any(|begin| last.starts_with(begin));
     let jetbrains = ["___jb_tmp___", "___jb_old___"].iter().any(|end| last.ends_with(end));
     let random = |rest: &str| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let sed = last.strip_prefix("sed").is_some_and(|rest| random(rest) && !path.extension().is_some_and(|end| end != rest));
+    let sed = last.strip_prefix("sed").is_some_and(|rest| random(rest) && path.extension().is_none_or(|end| end == rest));
     tools || swap || temporary || jetbrains || sed || last.ends_with('~') || last == "4913"
 }
 

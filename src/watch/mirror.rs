@@ -178,10 +178,9 @@ impl Mirror {
         let Some(stat) = stat else { return self.is_gone(path, changes) };
         let kind = Kind::of(&stat);
         let is_input = flows.inputs.contains_key(path);
-        if !is_input
-            && !flows.all.iter().any(|flow| flow.takes(path, kind == Kind::Folder))
-            && !(kind == Kind::Folder && flows.enters(path))
-        {
+        let is_folder = kind == Kind::Folder;
+        let matters = is_input || is_folder && flows.enters(path) || flows.all.iter().any(|flow| flow.takes(path, is_folder));
+        if !matters {
             return;
         }
         let mode = stat.st_mode & 0o7777;

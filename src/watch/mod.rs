@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 const RESTART: Duration = Duration::from_secs(30);
 /// Up to how many files at once are compared with the image, to find those that are no drift.
 const COMPARED: usize = 32;
+/// From how many files on several threads write.
+const MANY: usize = 64;
 /// How much of a failed command's output is shown.
 const OUTPUT: usize = 2000;
 
@@ -365,22 +367,29 @@ impl Session {
             }
         }
         drift.add(&self.instance, replica, generation, news)?;
-        let mut written = BTreeSet::new();
-        // What is gone goes from the inside out; the rest comes from the outside in.
+        // What is gone goes from the inside out; directories come before what is in them.
         let (gone, there): (Vec<_>, Vec<_>) = files.iter().partition(|(_, file)| file.now == Now::Gone);
-        for (to, file) in gone.into_iter().rev().chain(there) {
-            let source = match &file.now {
-                Now::File { .. } => match self.mirror.as_ref().and_then(|mirror| mirror.open(&file.path).ok()) {
-                    Some(source) => Some(source),
-                    // It has changed again, so another event follows.
-                    None => continue,
-                },
-                _ => None,
-            };
-            match root.put(to, &file.now, source.as_ref(), file.new) {
-                Ok(true) => drop(written.insert(file.path.clone())),
+        let (folders, rest): (Vec<_>, Vec<_>) = there.into_iter().partition(|(_, file)| matches!(file.now, Now::Folder { .. }));
+        let first: Vec<_> = gone.into_iter().rev().chain(folders).collect();
+        let mut done = put(self.mirror.as_ref(), root, &first);
+        let threads = if rest.len() < MANY { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        let roots: Vec<Root> = (1..threads).map_while(|_| root.again().ok()).collect();
+        let parts: Vec<_> = rest.chunks(rest.len().div_ceil(roots.len() + 1).max(1)).collect();
+        let mirror = self.mirror.as_ref();
+        std::thread::scope(|scope| {
+            let mut parts = parts.into_iter();
+            let own = parts.next();
+            let others: Vec<_> =
+                roots.into_iter().zip(parts).map(|(mut root, part)| scope.spawn(move || put(mirror, &mut root, part))).collect();
+            done.extend(own.map(|part| put(mirror, root, part)).unwrap_or_default());
+            done.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_default()));
+        });
+        let mut written = BTreeSet::new();
+        for (to, path, result) in done {
+            match result {
+                Ok(true) => drop(written.insert(path)),
                 Ok(false) => {}
-                Err(error) => told.push(Happened::Failed(deliver::failed(replica, to, &error))),
+                Err(error) => told.push(Happened::Failed(deliver::failed(replica, &to, &error))),
             }
         }
         drift.add(&self.instance, replica, generation, back)?;
@@ -481,6 +490,22 @@ impl Meaning {
         }
         true
     }
+}
+
+/// What became of a delivery: the target, the source, and whether anything was written.
+type Done = (PathBuf, PathBuf, std::io::Result<bool>);
+
+/// Writes some files into a root.
+fn put(mirror: Option<&Mirror>, root: &mut Root, files: &[(&PathBuf, &Delivery)]) -> Vec<Done> {
+    let one = |(to, file): &(&PathBuf, &Delivery)| {
+        let source = match &file.now {
+            // If it cannot be opened, it has changed again, so another event follows.
+            Now::File { .. } => Some(mirror.and_then(|mirror| mirror.open(&file.path).ok())?),
+            _ => None,
+        };
+        Some(((*to).clone(), file.path.clone(), root.put(to, &file.now, source.as_ref(), file.new)))
+    };
+    files.iter().filter_map(one).collect()
 }
 
 fn replicas_of(replicas: &BTreeMap<String, (Name, u64)>, container: &Name) -> Vec<String> {

@@ -507,3 +507,24 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; watch { sy
     eventually("a further replica, too", || world.run(&["exec", "-T", "c-2", "cat", "/etc/conf/x"]).out == "2");
     drop(watch);
 }
+
+#[test]
+fn up_in_the_foreground_shows_what_containers_print() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "watch-attach",
+        r#"container "a" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "echo from a; sleep 1000"; }
+container "b" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "sleep 0.3; echo from b; sleep 1000"; }"#,
+    );
+    let said = world.folder.with_file_name("up.said");
+    let out = fs::File::create(&said).unwrap();
+    let mut up = world.command(&["up", "--attach"]).stdout(out).spawn().unwrap();
+    let text = || fs::read_to_string(&said).unwrap();
+    eventually("both print", || text().contains("from a") && text().contains("from b"));
+    assert!(text().contains("a-1") && text().contains("b-1"), "{}", text());
+    up.kill().unwrap();
+    up.wait().unwrap();
+    assert_eq!(world.container("a-1")["state"], "running", "they stay up");
+}

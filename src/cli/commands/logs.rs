@@ -63,6 +63,14 @@ fn count(text: &str) -> Result<Option<usize>> {
     text.parse().map(Some).map_err(|_| wrong())
 }
 
+/// Shows the output of all containers since a moment, in milliseconds since 1970, and what comes.
+pub fn follow(from: u64, context: &Context) -> Result<u8> {
+    let since = Some(format!("{}.{:03}", from / 1000, from % 1000));
+    let (names, tail, until) = (Vec::new(), None, None);
+    let (follow, timestamps, no_log_prefix, watch) = (true, false, false, false);
+    run(&Arguments { names, follow, tail, since, until, timestamps, no_log_prefix, watch }, context)
+}
+
 /// How many bytes are gathered before they are printed.
 const CHUNK: usize = 64 << 10;
 

@@ -3,6 +3,7 @@ use super::super::trace::Trace;
 use super::allow::Allow;
 use crate::engine::{self, UpOptions};
 use crate::model::Result;
+use crate::monitor::now_ms;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Go to an earlier generation instead, by its number, as `stead rollback` does.
     #[arg(long, value_name = "GENERATION", conflicts_with_all = ["watch", "frozen", "trace"])]
     at: Option<u64>,
+    /// Stay and show what the containers print from now on; interrupt to leave (they stay up).
+    #[arg(long, conflicts_with_all = ["watch", "dry_run", "detach"])]
+    attach: bool,
     /// Keep running, and apply every change of the files.
     #[arg(long)]
     watch: bool,
@@ -74,9 +78,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         Some(trace) => engine::up(&loaded, &options, &trace.beside(reporter)),
         None => engine::up(&loaded, &options, reporter),
     };
+    let from = now_ms();
     let done = super::converge::converge(&loaded.instance, context, started, up);
-    match &trace {
-        Some(trace) => trace.end(done),
-        None => done,
-    }
+    let code = match &trace {
+        Some(trace) => trace.end(done)?,
+        None => done?,
+    };
+    if arguments.attach { super::logs::follow(from, context) } else { Ok(code) }
 }

@@ -39,12 +39,17 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How many lines a turn of the mouse wheel is.
 const WHEEL: usize = 3;
 
+/// Watches, and tells what happens.
+type Follow = Box<dyn FnOnce(&Context, &dyn Fn(Told, &Context)) -> Result<u8> + Send>;
+/// Restarts a container.
+type Again = dyn Fn(&Context, &str) -> Result<u8> + Send + Sync;
+
 /// What a view shows, and what it can start.
 pub struct Work {
     /// The session, which tells what happens.
-    pub session: Box<dyn FnOnce(&Context, &dyn Fn(Told, &Context)) -> Result<u8> + Send>,
+    pub session: Follow,
     /// Restarts a container.
-    pub restart: Box<dyn Fn(&Context, &str) -> Result<u8> + Send + Sync>,
+    pub restart: Box<Again>,
 }
 
 /// How a view was left.
@@ -200,7 +205,7 @@ struct View<'a> {
     receiver: Receiver<Message>,
     input: Input,
     post: Post,
-    restart: Arc<dyn Fn(&Context, &str) -> Result<u8> + Send + Sync>,
+    restart: Arc<Again>,
     /// A context whose messages come here.
     beside: &'a dyn Fn() -> Context,
     nudge: Sender<()>,
