@@ -36,6 +36,11 @@ impl Identity {
         }
     }
 
+    /// Whether the file has changed at a moment or later, in nanoseconds since 1970.
+    pub fn is_since(&self, moment: i128) -> bool {
+        self.mtime.max(self.ctime) >= moment
+    }
+
     /// Whether the file has been unchanged long enough.
     pub fn is_settled(&self) -> bool {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -83,7 +83,7 @@ impl Drift {
             return Ok(());
         }
         let path = place(instance, replica, generation);
-        let mut text = if path.exists() { String::new() } else { FORM.to_owned() };
+        let mut text = String::new();
         for (path, now) in news {
             let line = Line { path, now };
             text += &serde_json::to_string(&line).context(|| "cannot record what is synced".into())?;
@@ -99,8 +99,8 @@ impl Drift {
         }
         let write = || {
             let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
-            mend(&mut file)?;
-            file.write_all(text.as_bytes())
+            let head = if mend(&mut file)? { FORM } else { "" };
+            file.write_all(format!("{head}{text}").as_bytes())
         };
         write().map_err(failed)
     }
@@ -125,8 +125,8 @@ impl Drift {
     }
 }
 
-/// Removes a line that was cut off.
-fn mend(file: &mut File) -> io::Result<()> {
+/// Removes a line that was cut off. Returns whether nothing is left.
+fn mend(file: &mut File) -> io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut last = [b'\n'];
     if length > 0 {
@@ -134,13 +134,14 @@ fn mend(file: &mut File) -> io::Result<()> {
         file.read_exact(&mut last)?;
     }
     if last == [b'\n'] {
-        return Ok(());
+        return Ok(length == 0);
     }
     let mut all = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut all)?;
     let whole = all.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    file.set_len(u64::try_from(whole).unwrap_or(length))
+    file.set_len(u64::try_from(whole).unwrap_or(length))?;
+    Ok(whole == 0)
 }
 
 fn damaged(path: &std::path::Path, why: &str) -> Error {
@@ -173,6 +174,11 @@ mod tests {
         assert_eq!(read().unwrap().digest(), digest, "a line that was cut off is removed before the next");
         drift.add(&instance, "c-1", 1, vec![("/a".into(), Now::AsImage), ("/b".into(), Now::AsImage)]).unwrap();
         assert!(!path.exists() && read().unwrap().count() == 0);
+        for text in ["", "{\"dri"] {
+            std::fs::write(&path, text).unwrap();
+            read().unwrap().add(&instance, "c-1", 1, vec![("/b".into(), Now::Gone)]).unwrap();
+            assert_eq!(read().unwrap().count(), 1, "a first line that was cut off is written again");
+        }
         for text in ["nonsense\n", "{\"drift\":2}\n", &format!("{FORM}nonsense\n")] {
             std::fs::write(&path, text).unwrap();
             assert!(read().is_err(), "{text}");

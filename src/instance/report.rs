@@ -109,6 +109,8 @@ pub struct UpOptions {
     pub why: bool,
     /// Kinds of marks that are allowed this time, whatever was allowed before.
     pub allow: BTreeSet<MarkKind>,
+    /// Whether what live syncs have changed is no reason to replace a container: whoever syncs keeps it equal to the disk.
+    pub keep_drift: bool,
     /// The command's name in the history.
     pub command: String,
 }

@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::model::{Context, Error, Name, Result};
 use crate::monitor::{self, now_ms};
 use crate::network::{self, Reservation};
-use crate::plan::{self, Change, Image, InstanceRecord, Mark, Plan, Planned};
+use crate::plan::{self, Change, Image, InstanceRecord, JobState, Mark, Object, Plan, Planned, Seen};
 use crate::store::{Lease, Store};
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +126,10 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     store.prepare()?;
     let lease = Mutex::new(Lease::open(&store)?);
     let look = || -> Result<_> {
-        let observation = observe(loaded)?;
+        let mut observation = observe(loaded)?;
+        if options.keep_drift {
+            observation.observed.drift.clear();
+        }
         let lock = trusted(loaded, read_lock(instance)?)?;
         let planned = make_plan(loaded, &lock, &observation, &store, &options.only)?;
         if options.exactly.as_ref().is_some_and(|saved| planned.plan != *saved) {
@@ -152,6 +155,13 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         reporter.report(Progress::Warning(warning));
     }
     if planned.plan.tasks.is_empty() {
+        note_done(instance, &observation)?;
+        if loaded.restored.is_some() {
+            // Going to a generation that is there already counts: the next rollback goes one further.
+            let record = &observation.observed.record;
+            let reached = Reached { command: &options.command, ok: true, changes: &[], images: &planned.built, record };
+            generations::keep(loaded, &observation, &store, &reached)?;
+        }
         observation.scanner.keep(&instance.scan_cache());
         keep_lock(instance, &lock);
         crate::ship::revive(&instance.home.run.join(&instance.id))?;
@@ -177,15 +187,30 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
     let (images, record) = executor.reached();
+    // A packet filter that was flushed is no other environment.
+    let is_new = changes.iter().any(|change| !matches!(change.object, Object::Firewall | Object::Setting));
     let reached = Reached { command: &options.command, ok, changes: &changes, images: &images, record: &record };
     let kept = Reservation::end(&instance.home, &instance.id)
         .and_then(|()| executor.pin())
         .and_then(|()| entry.add(instance))
-        .and_then(|()| if changes.is_empty() { Ok(()) } else { generations::keep(loaded, &observation, &store, &reached) });
+        .and_then(|()| if is_new { generations::keep(loaded, &observation, &store, &reached) } else { Ok(()) });
     // The error that stopped everything may be the cause of the other one, so it is the one that is reported.
     stopped.and(kept)?;
     executor.warn_of_blockers();
     Ok(Converged { changes, failures })
+}
+
+/// Notes the jobs that were done while no `up` waited for them: after a boot nothing else tells.
+fn note_done(instance: &Instance, observation: &Observation) -> Result<()> {
+    let mut record = observation.observed.record.clone();
+    let is_done = |name: &String| observation.observed.containers.get(name) == Some(&Seen::Finished);
+    let done: Vec<_> = record
+        .containers
+        .iter_mut()
+        .filter(|(name, container)| container.job == Some(JobState::Begun) && is_done(name))
+        .map(|(_, container)| container.job = Some(JobState::Done))
+        .collect();
+    if done.is_empty() { Ok(()) } else { instance.save(&record) }
 }
 
 /// Says so if this project was up in another directory that is gone: its containers run on and keep their ports, and its

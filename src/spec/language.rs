@@ -529,7 +529,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
         "What `stead watch` does when files change: every rule that matches applies. Paths are relative to the project file. What the image copies is watched without a rule; \"none\" switches that off.",
         "watch { sync \"app/\" to=\"/srv/app\"; restart \"app/settings.py\" }",
     )
-    .args(&[optional("automatic", Choice(&["none"]))])
+    .args(&[optional("none", Choice(&["none"]))])
     .children(&[
         Node::new("sync", "Keeps a path in the container equal to a file or directory.", "sync \"app/\" to=\"/srv/app\"")
             .args(&[arg("path", Path)])

@@ -238,6 +238,16 @@ pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io
     Ok(nix::fcntl::openat2(root, &path, how)?)
 }
 
+/// Like [`open_in_root`], but never leaves the file system mount that the root is on.
+///
+/// # Errors
+/// Fails when `openat2(2)` fails, and with `EXDEV` when a mount lies on the way.
+pub fn open_on_mount(root: impl AsFd, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = relative(path.as_ref());
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    Ok(nix::fcntl::openat2(root, &path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))?)
+}
+
 /// Creates a directory that only its owner may enter, with any missing parents. An existing one stays as it is.
 ///
 /// # Errors

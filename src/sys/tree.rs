@@ -125,6 +125,14 @@ impl Tree {
         Ok(Self(super::open_in_root(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)?))
     }
 
+    /// Like [`Tree::in_root`], but fails with `EXDEV` when a mount lies on the way.
+    ///
+    /// # Errors
+    /// Fails when `openat2(2)` fails.
+    pub fn on_mount(root: impl AsFd, path: &Path) -> io::Result<Self> {
+        Ok(Self(super::open_on_mount(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)?))
+    }
+
     fn beneath(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let how = OpenHow::new()

@@ -49,6 +49,8 @@ impl Root {
         // If it has ended meanwhile, the number may be another process's by now.
         match root {
             Ok(root) if pid() == Some(found) => Ok(Some(Self { pid: found, root, near: None })),
+            // It has ended, and its monitor has not said so yet.
+            Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ESRCH) => Ok(None),
             _ if pid() != Some(found) => Ok(None),
             failed => failed.map_err(io::Error::from).context(|| format!("cannot open the root of {replica}")).map(|_| None),
         }
@@ -62,14 +64,25 @@ impl Root {
         Ok(Self { pid: self.pid, root: self.root.try_clone()?, near: None })
     }
 
-    /// The directory of a path, made if it is not there.
-    fn directory(&mut self, path: &Path, make: bool) -> io::Result<&Tree> {
+    /// Where a target lies: the root, or the volume that is mounted there, and the path from it.
+    fn base<'p>(&self, to: &'p Path, volume: Option<&Path>) -> io::Result<(OwnedFd, &'p Path)> {
+        let top = Path::new("/");
+        let base = match volume {
+            None => self.root.try_clone()?,
+            Some(volume) => sys::open_in_root(&self.root, volume, OFlag::O_PATH | OFlag::O_DIRECTORY)?,
+        };
+        Ok((base, to.strip_prefix(volume.unwrap_or(top)).unwrap_or(to)))
+    }
+
+    /// The directory of a path, made if it is not there. No other mount is entered: what the container has put in the way, or a
+    /// mount, may belong to the host.
+    fn directory(&mut self, path: &Path, volume: Option<&Path>, make: bool) -> io::Result<&Tree> {
         if self.near.as_ref().is_none_or(|(known, _)| known != path) {
-            let inside = path.strip_prefix("/").unwrap_or(path);
-            let opened = match Tree::in_root(&self.root, inside) {
+            let (base, inside) = self.base(path, volume)?;
+            let opened = match Tree::on_mount(&base, inside) {
                 Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
-                    self.make(inside)?;
-                    Tree::in_root(&self.root, inside)?
+                    make_all(&base, inside)?;
+                    Tree::on_mount(&base, inside)?
                 }
                 opened => opened?,
             };
@@ -81,24 +94,26 @@ impl Root {
         }
     }
 
-    /// Makes the missing directories of a path; each belongs to whom the one above belongs to.
-    fn make(&self, inside: &Path) -> io::Result<()> {
-        let mut at = PathBuf::new();
-        for part in inside {
-            let above = Tree::in_root(&self.root, &at)?;
-            at.push(part);
-            match Tree::in_root(&self.root, &at) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match above.make_folder(part, 0o755) {
-                        // The container, or another thread, was faster.
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        made => own(&above, &made?)?,
-                    }
-                }
-                there => drop(there?),
+    /// Whether a path in the container is what a source has become already.
+    ///
+    /// # Errors
+    /// Fails when something cannot be read.
+    pub fn has(&mut self, to: &Path, volume: Option<&Path>, now: &Now, source: Option<&File>) -> io::Result<bool> {
+        let (Some(above), Some(name)) = (to.parent(), to.file_name()) else { return Ok(false) };
+        let directory = match self.directory(above, volume, false) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(*now == Now::Gone),
+            directory => directory?,
+        };
+        let there = directory.look(name)?;
+        let kind = there.as_ref().map(Kind::of);
+        Ok(match (now, kind, &there, source) {
+            (Now::Gone, None, ..) | (Now::Folder { .. }, Some(Kind::Folder), ..) => true,
+            (Now::Link(target), Some(Kind::Link), ..) => directory.link(name)? == *target,
+            (Now::File { mode, .. }, Some(Kind::File), Some(there), Some(source)) => {
+                is_equal(directory, name, there, source, *mode)?
             }
-        }
-        Ok(())
+            _ => false,
+        })
     }
 
     /// Makes a path in the container what a source has become. `new` are the permissions of what is not there yet; a file that is
@@ -106,10 +121,10 @@ impl Root {
     ///
     /// # Errors
     /// Fails when something cannot be read or written; what was there is whole then.
-    pub fn put(&mut self, to: &Path, now: &Now, source: Option<&File>, new: u32) -> io::Result<bool> {
+    pub fn put(&mut self, (to, volume): (&Path, Option<&Path>), now: &Now, source: Option<&File>, new: u32) -> io::Result<bool> {
         let (Some(above), Some(name)) = (to.parent(), to.file_name()) else { return Ok(false) };
         let make = *now != Now::Gone;
-        let directory = match self.directory(above, make) {
+        let directory = match self.directory(above, volume, make) {
             // Nothing is there that could go.
             Err(error) if !make && matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(false),
             directory => directory?,
@@ -160,6 +175,26 @@ impl Root {
         }
         Ok(done)
     }
+}
+
+/// Makes the missing directories of a path; each belongs to whom the one above belongs to.
+fn make_all(base: &OwnedFd, inside: &Path) -> io::Result<()> {
+    let mut at = PathBuf::new();
+    for part in inside {
+        let above = Tree::on_mount(base, &at)?;
+        at.push(part);
+        match Tree::on_mount(base, &at) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match above.make_folder(part, 0o755) {
+                    // The container, or another thread, was faster.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => own(&above, &made?)?,
+                }
+            }
+            there => drop(there?),
+        }
+    }
+    Ok(())
 }
 
 /// Gives a new directory the owner of the one above.

@@ -189,7 +189,7 @@ impl Events {
             let mut batch = Batch::new(since);
             self.add(first, &mut batch);
             loop {
-                let held = self.git.as_ref().is_some_and(|git| git.exists()) && since.elapsed() < GIT;
+                let held = self.git.as_ref().is_some_and(|git| is_at_work(git)) && since.elapsed() < GIT;
                 let at_once = is_first && settled && !held;
                 let (quiet, ceiling) = if at_once { (TOGETHER, TOGETHER * 4) } else { (QUIET, CEILING) };
                 let left = if held { QUIET } else { ceiling.saturating_sub(since.elapsed()).min(quiet) };
@@ -229,6 +229,12 @@ impl Events {
             }
         }
     }
+}
+
+/// Whether git holds its lock. One that a killed git left behind is old.
+fn is_at_work(lock: &Path) -> bool {
+    let made = std::fs::metadata(lock).and_then(|found| found.modified()).ok();
+    made.is_some_and(|made| made.elapsed().is_ok_and(|age| age < GIT))
 }
 
 /// What an event is about; `None` if nothing has changed by it.

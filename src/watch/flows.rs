@@ -77,11 +77,12 @@ impl Selection {
 }
 
 /// What a mount does to a path of a container.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Cover {
     /// The container sees its own root there.
     None,
-    Volume,
+    /// A volume that can be written, mounted at this path.
+    Volume(PathBuf),
     /// Nothing can or may be written there.
     Hidden(&'static str),
 }
@@ -91,7 +92,7 @@ pub fn cover(container: &Container, path: &Path) -> Cover {
     let path = tidy(path);
     let kind = |mount: &crate::project::Mount| match &mount.source {
         MountSource::Volume(_) if mount.read_only => Cover::Hidden("a volume that is mounted read-only"),
-        MountSource::Volume(_) => Cover::Volume,
+        MountSource::Volume(_) => Cover::Volume(tidy(Path::new(&mount.to))),
         MountSource::Bind(_) => Cover::Hidden("a bind mount"),
         MountSource::Image(_) => Cover::Hidden("a mounted image"),
     };
@@ -287,6 +288,7 @@ impl Flows {
     pub fn enters(&self, directory: &Path) -> bool {
         let below = |flow: &Flow| directory.starts_with(&flow.from) && !flow.selection.leaves_out(directory, true);
         self.all.iter().any(|flow| flow.from.starts_with(directory) || below(flow))
+            || self.inputs.keys().any(|input| input.starts_with(directory))
     }
 }
 

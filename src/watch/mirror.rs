@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// What a path was when it was last looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Known {
-    Folder,
+    /// A directory, by device and inode: another one in its place is not watched.
+    Folder((u64, u64)),
     /// What is not known of it is read when it changes.
     File {
         digest: Option<Digest>,
@@ -61,12 +62,20 @@ impl Mirror {
     pub fn begin(folder: &Path, flows: &Flows, directory: &mut dyn FnMut(&Path)) -> io::Result<Self> {
         let mut mirror = Self { tree: Tree::open(folder)?, known: BTreeMap::new() };
         let sources: BTreeSet<&PathBuf> = flows.all.iter().map(|flow| &flow.from).chain(flows.inputs.keys()).collect();
+        let mut listed = BTreeSet::new();
         for source in sources {
             // The nearest directory tells when what is not there yet appears.
             let above = source.ancestors().skip(1).find(|above| mirror.tree.folder(above).is_ok());
-            directory(above.unwrap_or(Path::new("")));
+            let above = above.unwrap_or(Path::new(""));
+            directory(above);
+            if !above.as_os_str().is_empty()
+                && !mirror.known.contains_key(above)
+                && let Ok(facts) = mirror.tree.folder(above).and_then(|above| above.facts())
+            {
+                mirror.known.insert(above.to_owned(), Known::Folder((facts.st_dev, facts.st_ino)));
+            }
             match mirror.stat(source).ok().flatten().map(|stat| Kind::of(&stat)) {
-                Some(Kind::Folder) if !mirror.known.contains_key(source) => mirror.list(source.clone(), flows, directory),
+                Some(Kind::Folder) if !listed.contains(source) => mirror.list(source.clone(), flows, directory, &mut listed),
                 Some(Kind::File) => drop(mirror.known.insert(source.clone(), UNREAD)),
                 Some(Kind::Link) => drop(mirror.known.insert(source.clone(), Known::Link(None))),
                 _ => {}
@@ -75,25 +84,27 @@ impl Mirror {
         Ok(mirror)
     }
 
-    fn list(&mut self, path: PathBuf, flows: &Flows, directory: &mut dyn FnMut(&Path)) {
+    fn list(&mut self, path: PathBuf, flows: &Flows, directory: &mut dyn FnMut(&Path), all: &mut BTreeSet<PathBuf>) {
         directory(&path);
         // One that cannot be read is an error of the build.
-        let listed = self.tree.read(&path).map(|(_, listed)| listed).unwrap_or_default();
+        let Ok((folder, listed)) = self.tree.read(&path) else { return };
+        let Ok(facts) = folder.facts() else { return };
         for Listed { name, kind, .. } in listed {
             let inner = path.join(name);
             match kind {
-                Kind::Folder if flows.enters(&inner) => self.list(inner, flows, directory),
+                Kind::Folder if flows.enters(&inner) => self.list(inner, flows, directory, all),
                 Kind::File => drop(self.known.insert(inner, UNREAD)),
                 Kind::Link => drop(self.known.insert(inner, Known::Link(None))),
                 _ => {}
             }
         }
-        self.known.insert(path, Known::Folder);
+        all.insert(path.clone());
+        self.known.insert(path, Known::Folder((facts.st_dev, facts.st_ino)));
     }
 
-    /// Takes what the last scan has read.
-    pub fn learn(&mut self, cache: &ScanCache) {
-        for (path, known) in &mut self.known {
+    /// Takes what the last scan has read of those files that every container has which they concern.
+    pub fn learn(&mut self, cache: &ScanCache, is_everywhere: &dyn Fn(&Path) -> bool) {
+        for (path, known) in self.known.iter_mut().filter(|(path, _)| is_everywhere(path)) {
             if let Known::File { digest, identity, .. } = known
                 && let Some((read, content)) = cache.find(&spelled(path.as_os_str()))
             {
@@ -102,10 +113,22 @@ impl Mirror {
         }
     }
 
+    /// Forgets what is known of the files that changed since a moment, in nanoseconds since 1970; returns which.
+    pub fn doubt(&mut self, paths: impl Iterator<Item = PathBuf>, since: i128) -> Vec<PathBuf> {
+        let is_new = |path: &PathBuf| self.stat(path).ok().flatten().is_some_and(|stat| Identity::of(&stat).is_since(since));
+        let new: Vec<PathBuf> = paths.filter(is_new).collect();
+        for path in &new {
+            self.known.insert(path.clone(), UNREAD);
+        }
+        new
+    }
+
     /// Takes what was known before.
     pub fn remember(&mut self, before: &Self) {
         for (path, known) in &mut self.known {
-            if let Some(old) = before.known.get(path) {
+            if let (Known::File { .. } | Known::Link(_), Some(old @ (Known::File { .. } | Known::Link(_)))) =
+                (&*known, before.known.get(path))
+            {
                 known.clone_from(old);
             }
         }
@@ -186,9 +209,10 @@ impl Mirror {
         let mode = stat.st_mode & 0o7777;
         match kind {
             Kind::Folder => {
-                if self.known.get(path) != Some(&Known::Folder) {
+                let now = Known::Folder((stat.st_dev, stat.st_ino));
+                if self.known.get(path) != Some(&now) {
                     self.is_gone(path, changes);
-                    self.known.insert(path.to_owned(), Known::Folder);
+                    self.known.insert(path.to_owned(), now);
                     changes.push(Change { path: path.to_owned(), now: Now::Folder { mode } });
                 }
                 let Ok((_, listed)) = self.tree.read(path) else { return };

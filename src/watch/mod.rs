@@ -29,12 +29,10 @@ use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a restart may take beyond the grace period before we stop waiting for it.
 const RESTART: Duration = Duration::from_secs(30);
-/// Up to how many files at once are compared with the image, to find those that are no drift.
-const COMPARED: usize = 32;
 /// From how many files on several threads write.
 const MANY: usize = 64;
 /// How much of a failed command's output is shown.
@@ -90,6 +88,10 @@ pub struct Session {
     drift: BTreeMap<String, (u64, Drift)>,
     /// What replicas have missed.
     behind: BTreeMap<String, BTreeSet<PathBuf>>,
+    /// The inputs that changed while the project was loaded.
+    doubtful: Vec<PathBuf>,
+    /// What has been written into the replicas of a container since they were last brought up.
+    sent: BTreeMap<Name, BTreeSet<PathBuf>>,
     /// What was known before the project was loaded again.
     before: Option<Mirror>,
 }
@@ -112,7 +114,19 @@ struct Delivery {
     path: PathBuf,
     now: Now,
     new: u32,
-    in_volume: bool,
+    /// The mount point of the volume that it goes into, if it does.
+    volume: Option<PathBuf>,
+}
+
+impl Delivery {
+    fn is_in_volume(&self) -> bool {
+        self.volume.is_some()
+    }
+
+    /// The file to copy. If it cannot be opened, it has changed again, so another event follows.
+    fn source(&self, mirror: &Mirror) -> Option<File> {
+        if matches!(self.now, Now::File { .. }) { mirror.open(&self.path).ok() } else { None }
+    }
 }
 
 impl Session {
@@ -131,6 +145,8 @@ impl Session {
             met: BTreeMap::new(),
             drift: BTreeMap::new(),
             behind: BTreeMap::new(),
+            doubtful: Vec::new(),
+            sent: BTreeMap::new(),
             before: None,
         })
     }
@@ -164,13 +180,19 @@ impl Session {
     ///
     /// # Errors
     /// Fails when the project's directory cannot be opened.
-    pub fn aim(&mut self, loaded: &LoadedProject, options: &Options) -> Result<Vec<Happened>> {
+    /// `since` is when the project was about to be loaded.
+    pub fn aim(&mut self, loaded: &LoadedProject, options: &Options, since: SystemTime) -> Result<Vec<Happened>> {
         let folder = self.instance.folder.clone();
         let mut flows = Flows::of(&loaded.project, &loaded.places, &folder);
         flows.inputs = inputs(loaded, options);
         self.containers = loaded.project.containers.clone();
         let problems = std::mem::take(&mut flows.problems);
         let mut told = self.take(flows)?;
+        let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));
+        if let Some(mirror) = &mut self.mirror {
+            // What has changed while the project was loaded may not be in it.
+            self.doubtful = mirror.doubt(self.flows.inputs.keys().cloned(), since);
+        }
         told.extend(problems.into_iter().map(Happened::Failed));
         for rule in loaded.project.watch_rules() {
             let from = tidy(Path::new(&rule.rule.path));
@@ -204,17 +226,26 @@ impl Session {
         Ok(self.events.blind().map(|why| Happened::Note(why.to_owned())).into_iter().collect())
     }
 
-    /// Makes all running containers equal to the disk, after they were brought up, or could not be.
+    /// Makes all running containers equal to the disk, after these were brought up (all if there are none), or could not be.
     ///
     /// # Errors
     /// Fails when the record cannot be read.
-    pub fn settle(&mut self, is_up: bool) -> Result<Vec<Happened>> {
+    pub fn settle(&mut self, is_up: bool, only: &BTreeSet<Name>) -> Result<Vec<Happened>> {
+        if is_up {
+            self.sent.retain(|name, _| !only.is_empty() && !only.contains(name));
+        }
         self.meet(self.instance.record()?);
         if let Some(mirror) = &mut self.mirror {
-            match self.before.take().filter(|_| !is_up) {
+            let before = self.before.take();
+            if let Some(before) = before.filter(|_| !is_up || !only.is_empty()) {
                 // What has been delivered since the last scan is known here only.
-                Some(before) => mirror.remember(&before),
-                None => mirror.learn(&ScanCache::read(&self.instance.scan_cache())),
+                mirror.remember(&before);
+            }
+            if is_up {
+                let flows = &self.flows;
+                let has_all =
+                    |path: &Path| only.is_empty() || flows.of_path(path, false).iter().all(|flow| only.contains(&flow.container));
+                mirror.learn(&ScanCache::read(&self.instance.scan_cache()), &has_all);
             }
         }
         let mut told = Vec::new();
@@ -227,7 +258,16 @@ impl Session {
 
     fn meet(&mut self, record: InstanceRecord) {
         let of = |(name, record): (String, crate::plan::ContainerRecord)| (name, (record.container, record.generation));
-        self.replicas = record.containers.into_iter().map(of).collect();
+        let now: BTreeMap<String, (Name, u64)> = record.containers.into_iter().map(of).collect();
+        for (replica, (name, generation)) in &now {
+            // Somebody else has replaced it, perhaps with older files.
+            if self.replicas.get(replica).is_some_and(|(_, before)| before != generation)
+                && let Some(sent) = self.sent.get(name)
+            {
+                self.behind.entry(replica.clone()).or_default().extend(sent.iter().cloned());
+            }
+        }
+        self.replicas = now;
     }
 
     /// Waits for the next change that means something, and does what follows from it.
@@ -235,6 +275,10 @@ impl Session {
     /// # Errors
     /// Fails when the watch has ended, or when a record cannot be read or written.
     pub fn next(&mut self) -> Result<Next> {
+        if !self.doubtful.is_empty() {
+            let (changed, only, since) = (std::mem::take(&mut self.doubtful), BTreeSet::new(), Instant::now());
+            return Ok(Next::Converge { changed, only, since });
+        }
         loop {
             let batch = self.events.wait()?;
             let mut told: Vec<Happened> =
@@ -244,15 +288,23 @@ impl Session {
                 self.equalise(&mut told)?;
             }
             let Some(mirror) = &mut self.mirror else { continue };
-            let changes = match batch.everything {
+            let mut changes = match batch.everything {
                 Some(_) => mirror.look_at_all(&self.flows),
                 None => mirror.look(&batch.paths, &self.flows),
             };
-            self.follow_directories(&changes);
+            let mut fresh = changes.clone();
+            loop {
+                let new = self.follow_directories(&fresh);
+                // What came into a new directory before it was watched is found by looking again.
+                let Some(mirror) = self.mirror.as_mut().filter(|_| !new.is_empty()) else { break };
+                fresh = mirror.look(&new, &self.flows);
+                changes.extend(fresh.iter().cloned());
+            }
             let (mut meaning, relevant) = self.meaning(&changes);
             self.leave_to_the_build(&mut meaning);
             self.deliver_all(&meaning.files, batch.since, &mut told)?;
-            self.carry_out(&meaning, &mut told);
+            self.carry_out(&meaning, &|_| true, &mut told);
+            self.note_restarts(&meaning)?;
             if !relevant.is_empty() || !told.is_empty() {
                 self.events.acted();
             }
@@ -267,15 +319,20 @@ impl Session {
         }
     }
 
-    /// Watches directories that are new, and what came into them before that.
-    fn follow_directories(&mut self, changes: &[Change]) {
+    /// Watches directories that are new, and returns them.
+    fn follow_directories(&mut self, changes: &[Change]) -> BTreeSet<PathBuf> {
+        let mut new = BTreeSet::new();
         for change in changes {
             match change.now {
-                Now::Folder { .. } => self.events.also(change.path.clone()),
+                Now::Folder { .. } => {
+                    self.events.also(change.path.clone());
+                    new.insert(change.path.clone());
+                }
                 Now::Gone => self.events.forget(&change.path),
                 _ => {}
             }
         }
+        new
     }
 
     /// What changes mean, and which of them mean anything.
@@ -320,11 +377,14 @@ impl Session {
         since: Instant,
         told: &mut Vec<Happened>,
     ) -> Result<()> {
-        let (mut paths, mut reached) = (BTreeSet::new(), BTreeSet::new());
+        let (mut paths, mut reached, mut unmet) = (BTreeSet::new(), BTreeSet::new(), false);
         for (name, files) in files {
             for replica in replicas_of(&self.replicas, name) {
-                let Some(mut root) = Root::of(&self.instance, &replica)? else {
+                // One that has started meanwhile gets it with everything else, once it is known which one it is.
+                let root = Root::of(&self.instance, &replica)?;
+                let Some(mut root) = root.filter(|root| self.met.get(&replica) == Some(&root.pid)) else {
                     self.behind.entry(replica).or_default().extend(files.values().map(|file| file.path.clone()));
+                    unmet = true;
                     continue;
                 };
                 let written = self.deliver(&replica, &mut root, files, told)?;
@@ -337,6 +397,10 @@ impl Session {
         if !paths.is_empty() {
             told.insert(0, Happened::Synced { paths: paths.into_iter().collect(), replicas: reached, took: since.elapsed() });
         }
+        if unmet {
+            self.meet(self.instance.record()?);
+            self.equalise(told)?;
+        }
         Ok(())
     }
 
@@ -348,27 +412,36 @@ impl Session {
         files: &BTreeMap<PathBuf, Delivery>,
         told: &mut Vec<Happened>,
     ) -> Result<BTreeSet<PathBuf>> {
-        let Some((_, generation)) = self.replicas.get(replica).cloned() else { return Ok(BTreeSet::new()) };
+        let Some((name, generation)) = self.replicas.get(replica).cloned() else { return Ok(BTreeSet::new()) };
         let mut drift = match self.drift.remove(replica) {
             Some((of, known)) if of == generation => known,
             _ => Drift::read(&self.instance, replica, generation)?,
         };
         let (mut news, mut back, mut view) = (Vec::new(), Vec::new(), None);
-        for (to, file) in files.iter().filter(|(_, file)| !file.in_volume) {
+        let mut lacking = BTreeMap::new();
+        for (to, file) in files {
             let key = spelled(to.as_os_str()).into_owned();
-            let known = drift.has(&key);
-            // What has drifted before may be as in the image again; of many files it costs too much to look.
-            if (known || files.len() <= COMPARED) && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now) {
-                if known {
-                    back.push((key, Drifting::AsImage));
-                }
-            } else if let Some(now) = drifting(&file.now) {
+            let known = !file.is_in_volume() && drift.has(&key);
+            // What has drifted before may be as in the image again.
+            let is_back = known && has(view.get_or_insert_with(|| self.image_of(replica)), to, &file.now);
+            if is_back {
+                back.push((to.clone(), key.clone()));
+            }
+            // What it has already is no drift of ours; if it cannot be read, writing it says why.
+            let source = self.mirror.as_ref().and_then(|mirror| file.source(mirror));
+            if root.has(to, file.volume.as_deref(), &file.now, source.as_ref()).unwrap_or(false) {
+                continue;
+            }
+            lacking.insert(to, file);
+            if let Some(now) = drifting(&file.now).filter(|_| !is_back && !file.is_in_volume()) {
                 news.push((key, now));
             }
         }
+        let files = lacking;
+        let asked: BTreeSet<PathBuf> = files.keys().map(|to| (*to).clone()).collect();
         drift.add(&self.instance, replica, generation, news)?;
         // What is gone goes from the inside out; directories come before what is in them.
-        let (gone, there): (Vec<_>, Vec<_>) = files.iter().partition(|(_, file)| file.now == Now::Gone);
+        let (gone, there): (Vec<_>, Vec<_>) = files.into_iter().partition(|(_, file)| file.now == Now::Gone);
         let (folders, rest): (Vec<_>, Vec<_>) = there.into_iter().partition(|(_, file)| matches!(file.now, Now::Folder { .. }));
         let first: Vec<_> = gone.into_iter().rev().chain(folders).collect();
         let mut done = put(self.mirror.as_ref(), root, &first);
@@ -385,14 +458,21 @@ impl Session {
             done.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_default()));
         });
         let mut written = BTreeSet::new();
+        let mut failed: BTreeSet<PathBuf> = asked;
         for (to, path, result) in done {
+            if result.is_ok() {
+                failed.remove(&to);
+            }
             match result {
                 Ok(true) => drop(written.insert(path)),
                 Ok(false) => {}
                 Err(error) => told.push(Happened::Failed(deliver::failed(replica, &to, &error))),
             }
         }
+        // What was not written is still as it was.
+        let back = back.into_iter().filter(|(to, _)| !failed.contains(to)).map(|(_, key)| (key, Drifting::AsImage)).collect();
         drift.add(&self.instance, replica, generation, back)?;
+        self.sent.entry(name).or_default().extend(written.iter().cloned());
         self.drift.insert(replica.to_owned(), (generation, drift));
         Ok(written)
     }
@@ -423,30 +503,50 @@ impl Session {
                     paths.extend(mirror.below(&flow.from));
                 }
             }
-            let changes: Vec<Change> = paths.into_iter().map(|path| Change { now: mirror.now(&path), path }).collect();
+            let mut changes: Vec<Change> = paths.into_iter().map(|path| Change { now: mirror.now(&path), path }).collect();
             let (since, (meaning, _)) = (Instant::now(), self.meaning(&changes));
             let Some(files) = meaning.files.get(name) else { continue };
             let written = self.deliver(replica, &mut root, files, told)?;
             if !written.is_empty() {
+                changes.retain(|change| written.contains(&change.path));
                 let (paths, replicas) = (written.into_iter().collect(), [replica.clone()].into());
                 told.push(Happened::Synced { paths, replicas, took: since.elapsed() });
+                // Its process may have read what was there before.
+                let (mut meaning, _) = self.meaning(&changes);
+                meaning.restart.retain(|other| other == name);
+                meaning.run.retain(|(other, _)| other == name);
+                self.carry_out(&meaning, &|other| other == replica, told);
+                if let Some(root) = Root::of(&self.instance, replica)? {
+                    self.met.insert(replica.clone(), root.pid);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the new processes of containers that were restarted here: they have everything.
+    fn note_restarts(&mut self, meaning: &Meaning) -> Result<()> {
+        for replica in meaning.restart.iter().flat_map(|name| replicas_of(&self.replicas, name)) {
+            if let Some(root) = Root::of(&self.instance, &replica)? {
+                self.met.insert(replica, root.pid);
             }
         }
         Ok(())
     }
 
     /// Restarts processes and runs commands, as rules say.
-    fn carry_out(&self, meaning: &Meaning, told: &mut Vec<Happened>) {
+    fn carry_out(&self, meaning: &Meaning, is_meant: &dyn Fn(&str) -> bool, told: &mut Vec<Happened>) {
         let instance = &self.instance;
+        let replicas_of = |name: &Name| replicas_of(&self.replicas, name).into_iter().filter(|replica| is_meant(replica));
         let done = std::thread::scope(|scope| {
             let mut jobs = Vec::new();
             for name in &meaning.restart {
-                for replica in replicas_of(&self.replicas, name) {
+                for replica in replicas_of(name) {
                     jobs.push(scope.spawn(move || restart(instance, replica)));
                 }
             }
             for (name, words) in &meaning.run {
-                for replica in replicas_of(&self.replicas, name) {
+                for replica in replicas_of(name) {
                     jobs.push(scope.spawn(move || run(instance, replica, words)));
                 }
             }
@@ -467,7 +567,7 @@ impl Meaning {
             match cover(container, &to) {
                 Cover::Hidden(_) => return false,
                 // What the image has there came into the volume once, when it was made.
-                Cover::Volume if !flow.is_rule => {
+                Cover::Volume(_) if !flow.is_rule => {
                     self.rebuild.insert(name.clone());
                     return true;
                 }
@@ -477,7 +577,8 @@ impl Meaning {
                         _ => 0o755,
                     };
                     let (path, now) = (change.path.clone(), change.now.clone());
-                    let delivery = Delivery { path, now, new, in_volume: covered == Cover::Volume };
+                    let volume = if let Cover::Volume(volume) = covered { Some(volume) } else { None };
+                    let delivery = Delivery { path, now, new, volume };
                     self.files.entry(name.clone()).or_default().insert(to, delivery);
                 }
             }
@@ -498,12 +599,12 @@ type Done = (PathBuf, PathBuf, std::io::Result<bool>);
 /// Writes some files into a root.
 fn put(mirror: Option<&Mirror>, root: &mut Root, files: &[(&PathBuf, &Delivery)]) -> Vec<Done> {
     let one = |(to, file): &(&PathBuf, &Delivery)| {
-        let source = match &file.now {
-            // If it cannot be opened, it has changed again, so another event follows.
-            Now::File { .. } => Some(mirror.and_then(|mirror| mirror.open(&file.path).ok())?),
-            _ => None,
-        };
-        Some(((*to).clone(), file.path.clone(), root.put(to, &file.now, source.as_ref(), file.new)))
+        let source = mirror.and_then(|mirror| file.source(mirror));
+        if source.is_none() && matches!(file.now, Now::File { .. }) {
+            return None;
+        }
+        let place = (to.as_path(), file.volume.as_deref());
+        Some(((*to).clone(), file.path.clone(), root.put(place, &file.now, source.as_ref(), file.new)))
     };
     files.iter().filter_map(one).collect()
 }

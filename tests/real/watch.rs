@@ -125,6 +125,9 @@ fn a_saved_file_is_in_its_containers_however_it_was_saved() {
         ("and back", "rm -r main.py; echo six > main.py"),
         ("a directory that is replaced", "rm -r lib; mkdir -p lib/deep; echo other > lib/deep/b.py"),
         ("removed", "rm -r moved"),
+        ("made again at once", "rm -r lib; mkdir -p lib/deep; echo 1 > lib/deep/a.py"),
+        ("and written in there", "sleep 0.05; echo 2 > lib/deep/a.py"),
+        ("many at once", "mkdir many; for i in $(seq 300); do mkdir many/$i; echo $i > many/$i/f; done"),
         ("an ignored file", "echo noise > app.log; echo seven > main.py"),
         ("hard links", "ln main.py twin.py; echo eight > eight"),
         ("a name of any bytes", "printf x > \"$(printf 'a\\377b')\""),
@@ -527,4 +530,55 @@ container "b" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "sleep 0.3; echo
     up.kill().unwrap();
     up.wait().unwrap();
     assert_eq!(world.container("a-1")["state"], "running", "they stay up");
+}
+
+#[test]
+fn a_container_that_stops_or_is_replaced_does_not_end_the_watch() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "watch-stops",
+        r#"image "made" { from "base"; copy "app" to="/srv/app"; }
+container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; watch { sync "conf" to="/etc/conf" }; }"#,
+    );
+    world.write("app/a", "1");
+    world.write("conf/x", "1");
+    let mut watch = Watch::begin(&world);
+    for _ in 0..4 {
+        world.ok(&["stop", "c"]);
+        world.ok(&["start", "c"]);
+        world.ok(&["restart", "c"]);
+    }
+    assert!(watch.child.try_wait().unwrap().is_none(), "{}", watch.text());
+    world.write("conf/x", "2");
+    eventually("it goes on", || world.run(&["exec", "-T", "c", "cat", "/etc/conf/x"]).out == "2");
+    // A comment in the project file is no reason to replace what was synced.
+    let pid = world.pid("c-1");
+    let before = watch.length();
+    world.edit("project ", "// a comment\nproject ");
+    watch.says(before, "interrupt to end");
+    assert_eq!(world.pid("c-1"), pid, "{}", watch.text());
+}
+
+#[test]
+fn what_a_link_leads_to_outside_of_the_root_is_not_written() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "watch-mounts",
+        r#"image "made" { from "base"; copy "html" to="/srv/html"; }
+container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; mount bind="./data" to="/data" create=#true; }"#,
+    );
+    world.write("html/x", "1");
+    world.write("data/html/x", "the host's");
+    let watch = Watch::begin(&world);
+    world.exec("c", "rm -r /srv/html; ln -s /data/html /srv/html");
+    let before = watch.length();
+    world.write("html/x", "2");
+    watch.says(before, "a mount lies in between");
+    fs::remove_file(world.folder.join("html/x")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(fs::read_to_string(world.folder.join("data/html/x")).unwrap(), "the host's");
 }

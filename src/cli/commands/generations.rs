@@ -5,6 +5,7 @@ use super::super::ui::{Style, Table, Text};
 use super::allow::Allow;
 use crate::engine::{self, Generation, Instance, UpOptions};
 use crate::model::{Result, time_text, visible_line};
+use crate::project::looks_secret;
 use serde_json::json;
 use std::time::Instant;
 
@@ -124,7 +125,18 @@ pub fn show(arguments: &Show, context: &Context) -> Result<u8> {
     let one = engine::generation_meant(&context.instance()?, arguments.generation)?;
     context.ui.keep_private(one.project.private());
     if arguments.resolved {
-        context.ui.json(&json!({ "version": 1, "generation": facts(&one), "project": one.project }));
+        let mut project = one.project.clone();
+        // Values from outside may be passwords: those that occur elsewhere in it are replaced by their names.
+        let private = project.private();
+        (project.variables, project.given) = Default::default();
+        for container in project.containers.values_mut() {
+            container.env.iter_mut().filter(|(name, _)| looks_secret(name)).for_each(|(_, value)| *value = "…".to_owned());
+        }
+        let inner = |value: &str| json!(value).to_string().trim_matches('"').to_owned();
+        let written = private.iter().map(|(name, value)| (name.clone(), inner(value))).collect();
+        context.ui.keep_private(written);
+        let text = json!({ "version": 1, "generation": facts(&one), "project": project });
+        context.ui.result(context.ui.without_private(&format!("{text:#}\n")));
         return Ok(0);
     }
     let mut text = format!(

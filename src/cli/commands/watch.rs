@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a detached watcher may take until it watches.
 const BEGIN: Duration = Duration::from_secs(5);
@@ -110,13 +110,17 @@ fn session(
         face(Told::Begins(asker), context);
     }
     let all = |happened: Vec<Happened>| happened.into_iter().for_each(|one| face(Told::Happened(one), context));
-    let (mut only, mut since) = (BTreeSet::new(), Instant::now());
+    let (mut only, mut since): (BTreeSet<_>, _) = (BTreeSet::new(), Instant::now());
+    // Once everything was up, what has drifted is what this session has synced.
+    let mut is_begun = false;
     loop {
         face(Told::Converging, context);
+        let begun = SystemTime::now();
+        let names = std::mem::take(&mut only);
         let fresh = loaded.take().map_or_else(|| context.settled(options), Ok);
         let applied = fresh.and_then(|loaded| {
-            all(session.aim(&loaded, &context.options)?);
-            let options = UpOptions { only: std::mem::take(&mut only), ..options.clone() };
+            all(session.aim(&loaded, &context.options, begun)?);
+            let options = UpOptions { only: names.clone(), keep_drift: is_begun, ..options.clone() };
             super::converge::converge(&loaded.instance, context, since, |reporter| engine::up(&loaded, &options, reporter))
         });
         let is_up = applied.is_ok();
@@ -128,7 +132,8 @@ fn session(
                 all(session.aim_at_files(&context.options)?);
             }
         }
-        all(session.settle(is_up)?);
+        is_begun |= is_up;
+        all(session.settle(is_up, &names)?);
         let (files, directories) = session.size();
         face(Told::Watching { files, directories }, context);
         loop {

@@ -44,7 +44,10 @@ impl Monitor {
     /// Ends the command to start it again, and answers the client when it has started.
     pub(super) fn restart(&mut self, client: UnixStream) {
         self.restarters.push(client);
-        if self.running.is_none() {
+        if self.running.is_none() && self.restart_at.is_none() {
+            // It was stopped, or ended, a moment ago.
+            self.answer_restarters(Some("the container is not running".into()));
+        } else if self.running.is_none() {
             self.restart_at = Some(Instant::now());
         } else if !self.recycling {
             self.thaw();
