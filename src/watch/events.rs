@@ -159,7 +159,8 @@ impl Events {
     /// Forgets a directory that is gone, so that one that takes its place is watched.
     pub fn forget(&mut self, gone: &Path) {
         let Some(inner) = &mut self.inner else { return };
-        let below: Vec<PathBuf> = self.watched.iter().filter(|known| known.starts_with(gone)).cloned().collect();
+        let below: Vec<PathBuf> =
+            self.watched.range(gone.to_owned()..).take_while(|known| known.starts_with(gone)).cloned().collect();
         for directory in below {
             // If it was moved away, it is still watched at its new place.
             let _ = inner.unwatch(&self.folder.join(&directory));

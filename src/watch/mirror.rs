@@ -134,6 +134,14 @@ impl Mirror {
         }
     }
 
+    /// The known directories at these paths, and below them.
+    pub fn folders(&self, paths: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let is_folder = |known: &Known| matches!(known, Known::Folder(_));
+        let named = paths.iter().filter(|path| !path.as_os_str().is_empty() && self.known.get(*path).is_some_and(is_folder));
+        let below = named.flat_map(|path| self.range(path).filter(|(_, known)| is_folder(known)));
+        below.map(|(path, _)| path.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// How many files are known.
     pub fn files(&self) -> usize {
         self.known.values().filter(|known| matches!(known, Known::File { .. })).count()

@@ -288,6 +288,11 @@ impl Session {
                 self.equalise(&mut told)?;
             }
             let Some(mirror) = &mut self.mirror else { continue };
+            // A directory that is told of may be another one under the same name, which nobody watches yet.
+            for folder in mirror.folders(&batch.paths) {
+                self.events.forget(&folder);
+                self.events.also(folder);
+            }
             let mut changes = match batch.everything {
                 Some(_) => mirror.look_at_all(&self.flows),
                 None => mirror.look(&batch.paths, &self.flows),
@@ -538,22 +543,18 @@ impl Session {
     fn carry_out(&self, meaning: &Meaning, is_meant: &dyn Fn(&str) -> bool, told: &mut Vec<Happened>) {
         let instance = &self.instance;
         let replicas_of = |name: &Name| replicas_of(&self.replicas, name).into_iter().filter(|replica| is_meant(replica));
-        let done = std::thread::scope(|scope| {
-            let mut jobs = Vec::new();
-            for name in &meaning.restart {
-                for replica in replicas_of(name) {
-                    jobs.push(scope.spawn(move || restart(instance, replica)));
-                }
-            }
-            for (name, words) in &meaning.run {
-                for replica in replicas_of(name) {
-                    jobs.push(scope.spawn(move || run(instance, replica, words)));
-                }
-            }
-            jobs.into_iter()
-                .map(|job| job.join().unwrap_or_else(|_| Happened::Failed(Error::new("a rule could not be carried out"))))
-                .collect::<Vec<_>>()
-        });
+        let joined = |jobs: Vec<std::thread::ScopedJoinHandle<'_, Happened>>| -> Vec<Happened> {
+            let failed = |_| Happened::Failed(Error::new("a rule could not be carried out"));
+            jobs.into_iter().map(|job| job.join().unwrap_or_else(failed)).collect()
+        };
+        let restarts = meaning.restart.iter().flat_map(replicas_of);
+        let mut done =
+            std::thread::scope(|scope| joined(restarts.map(|one| scope.spawn(move || restart(instance, one))).collect()));
+        // A command runs in the new process's container.
+        let runs = meaning.run.iter().flat_map(|(name, words)| replicas_of(name).map(move |replica| (replica, words)));
+        done.extend(std::thread::scope(|scope| {
+            joined(runs.map(|(one, words)| scope.spawn(move || run(instance, one, words))).collect())
+        }));
         told.extend(done);
     }
 }

@@ -58,9 +58,9 @@ fn what_was_up_comes_back_and_goes_forward_again() {
     assert_eq!(world.exec("c", SEEN), seen[1], "a dry run does nothing");
     let history: serde_json::Value = serde_json::from_str(&world.ok(&["history", "--json"])).unwrap();
     let same: Vec<Option<u64>> = history["generations"].as_array().unwrap().iter().map(|one| one["same_as"].as_u64()).collect();
-    assert_eq!(same, [None, None, None, Some(2), Some(1), Some(3), Some(2)]);
+    assert_eq!(same, [None, None, None, Some(2), Some(1), Some(3), Some(3), Some(2)]);
     assert!(world.ok(&["show", "4"]).contains("`rollback`"));
-    assert!(world.fails(&["show", "99"]).err.contains("`stead history` lists 1 to 7"));
+    assert!(world.fails(&["show", "99"]).err.contains("`stead history` lists 1 to 8"));
 }
 
 #[test]
