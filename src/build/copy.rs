@@ -16,7 +16,9 @@ use crate::project::Copy;
 use crate::store::disk_error;
 use crate::sys::{self, Nearby, Tree};
 use nix::sys::stat::{FileStat, fstat};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -163,6 +165,34 @@ pub fn manner(copy: &Copy, files: &FileTree, onto: Onto) -> Result<Digest> {
     let target = Target::new(copy, onto)?;
     let base = destination(copy, Some(files), onto.below, onto.workdir);
     Ok(Digest::of_json(&(spelled(base.as_os_str()), target.owner, target.given_mode(), target.as_docker, target.epoch)))
+}
+
+/// What a plain copy puts where: the content of each file, and what its permissions are made of, by the path in the layer.
+pub struct Brought<'a> {
+    base: PathBuf,
+    files: HashMap<Cow<'a, OsStr>, (Digest, u32)>,
+}
+
+impl<'a> Brought<'a> {
+    pub fn by(copy: &Copy, files: &'a FileTree, onto: Onto) -> Self {
+        let file = |entry: &'a TreeEntry| match &entry.kind {
+            // No file has as many bits of permissions as are set beside those that the step makes of `executable`.
+            TreeKind::File { digest, executable } => {
+                let mode = entry.mode.unwrap_or(if *executable { u32::MAX } else { u32::MAX - 1 });
+                Some((unspelled(&entry.to), (*digest, mode)))
+            }
+            _ => None,
+        };
+        Self {
+            base: inside(&destination(copy, Some(files), onto.below, onto.workdir)).to_owned(),
+            files: files.entries.iter().filter_map(file).collect(),
+        }
+    }
+
+    /// What is in the file at a path of the layer, if the copy brought it.
+    pub fn at(&self, path: &Path) -> Option<(Digest, u32)> {
+        self.files.get(path.strip_prefix(&self.base).ok()?.as_os_str()).copied()
+    }
 }
 
 /// Checks that what was copied is what was scanned: either the source is unchanged, or the copy has the right content.

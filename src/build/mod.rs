@@ -111,7 +111,7 @@ impl Builder<'_> {
         let ahead = Ahead::default();
         std::thread::scope(|scope| {
             let result = self.steps(name, &ahead, |early| {
-                let lanes = ahead.offer(early).min(std::thread::available_parallelism().map_or(1, usize::from));
+                let lanes = ahead.offer(early).min(crate::sys::cores());
                 for _ in 0..lanes {
                     scope.spawn(|| ahead.work(|early| self.make(name, early)));
                 }
@@ -246,13 +246,18 @@ impl Builder<'_> {
     /// Adds a tree to the store as a layer, unless it is empty.
     fn adopt(&self, tree: &Path) -> Result<Option<LayerInfo>> {
         let opened = open(tree)?;
-        if opened.list().context(|| "cannot read a staging directory".into())?.is_empty() {
+        if is_empty(&opened)? {
             return Ok(None);
         }
         let info = image::digest_tree(&opened, self.lock.epoch).context(|| "cannot read a layer".into())?;
-        self.pin([&info.diff_id])?;
-        self.store.adopt_layer(tree, &info)?;
+        self.keep(tree, &info)?;
         Ok(Some(info))
+    }
+
+    /// Takes a tree with a known digest into the store.
+    fn keep(&self, tree: &Path, info: &LayerInfo) -> Result<()> {
+        self.pin([&info.diff_id])?;
+        self.store.adopt_layer(tree, info)
     }
 
     fn paths(&self, layers: &[LayerInfo]) -> Vec<PathBuf> {
@@ -285,4 +290,8 @@ fn millis(started: Instant) -> u64 {
 /// Opens a tree that this build is making.
 fn open(tree: &Path) -> Result<Tree> {
     Tree::open(tree).context(|| "cannot open a staging directory".into())
+}
+
+fn is_empty(tree: &Tree) -> Result<bool> {
+    Ok(tree.list().context(|| "cannot read a staging directory".into())?.is_empty())
 }

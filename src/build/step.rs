@@ -3,10 +3,11 @@
 use super::copy::{self, Folders, Last, Onto, Source};
 use super::prebuild::{self, Early, Made};
 use super::records::{describe, listing};
-use super::{Builder, Event, run};
+use super::{Builder, Event, View, run};
 use crate::debian::{self, Mirrors};
 use crate::fetch;
 use crate::git;
+use crate::image::{self, Checkpoints};
 use crate::lock::LockedPackage;
 use crate::model::{Context, Digest, Error, LayerInfo, Name, Result};
 use crate::plan::{Pending, StepOutput};
@@ -88,20 +89,33 @@ impl Builder<'_> {
         };
         let tree = super::open(&made.tree())?;
         copy::settle(&tree, &below, &made.folders, self.lock.epoch)?;
-        let layer = self.adopt(&made.tree())?;
-        if let (Step::Copy(copy), Some(layer)) = (step, &layer)
-            && copy.is_plain()
-        {
-            let files = self.scanner.tree(name, pending.index).map_err(Error::new)?;
-            let beside = made.staging.join("");
-            let onto =
-                Onto { below: &below, workdir: &pending.config.workdir, tree: &tree, beside: &beside, epoch: self.lock.epoch };
-            let manner = copy::manner(copy, files, onto)?;
-            let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)? };
-            let refers = Refers::to(layer.diff_id).bringing(last.listing);
-            self.store.put_result(&self.last_key(name, pending.index), refers, &last)?;
-        }
+        let layer = match step {
+            Step::Copy(copy) if copy.is_plain() => self.adopt_copy(name, copy, pending, &made, &below)?,
+            _ => self.adopt(&made.tree())?,
+        };
         Ok(StepOutput { layer, skipped: made.skipped })
+    }
+
+    /// Adds what a plain copy made to the store, and keeps what its next run can use.
+    fn adopt_copy(&self, name: &Name, copy: &Copy, pending: &Pending, made: &Made, below: &View) -> Result<Option<LayerInfo>> {
+        let (path, beside) = (made.tree(), made.staging.join(""));
+        let tree = super::open(&path)?;
+        if super::is_empty(&tree)? {
+            return Ok(None);
+        }
+        let files = self.scanner.tree(name, pending.index).map_err(Error::new)?;
+        let onto = Onto { below, workdir: &pending.config.workdir, tree: &tree, beside: &beside, epoch: self.lock.epoch };
+        let (manner, brought) = (copy::manner(copy, files, onto)?, copy::Brought::by(copy, files, onto));
+        let key = self.last_key(name, pending.index);
+        let last = self.store.result::<LastCopy>(&key).filter(|last| last.manner == manner);
+        let earlier = last.map(|last| last.checkpoints).unwrap_or_default();
+        let known = |path: &Path| brought.at(path);
+        let digested = image::digest_tree_after(&tree, self.lock.epoch, &earlier, &known);
+        let (layer, checkpoints) = digested.context(|| "cannot read a layer".into())?;
+        self.keep(&path, &layer)?;
+        let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)?, checkpoints };
+        self.store.put_result(&key, Refers::to(layer.diff_id).bringing(last.listing), &last)?;
+        Ok(Some(layer))
     }
 
     /// Makes the tree of a step that runs no command.
@@ -115,7 +129,7 @@ impl Builder<'_> {
         match &self.project.images[name].steps[early.index] {
             Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
             Step::Copy(copy) if copy.from.is_some() => {
-                let from = super::View::new(self.parts(&early.from, &made.staging)?);
+                let from = View::new(self.parts(&early.from, &made.staging)?);
                 made.folders = copy::from_image(copy, &from, onto)?;
             }
             Step::Folder(path) => made.folders = copy::folder(path, &early.user, onto)?,
@@ -141,7 +155,9 @@ impl Builder<'_> {
 
     /// Looks up what a step copied when it last ran.
     fn last(&self, name: &Name, index: usize) -> Result<Option<Last>> {
-        let Some(LastCopy { layer, manner, listing }) = self.store.result(&self.last_key(name, index)) else { return Ok(None) };
+        let Some(LastCopy { layer, manner, listing, .. }) = self.store.result(&self.last_key(name, index)) else {
+            return Ok(None);
+        };
         self.pin([&layer.diff_id])?;
         let there = self.store.layer(&layer.diff_id).and_then(|_| self.store.blob(&listing));
         let files = there.and_then(|listing| serde_json::from_slice(&listing).ok());
@@ -225,6 +241,8 @@ struct LastCopy {
     layer: LayerInfo,
     manner: Digest,
     listing: Digest,
+    /// Where the digest of the layer can be taken up again.
+    checkpoints: Checkpoints,
 }
 
 /// Adds a hint to the error of a failed command.

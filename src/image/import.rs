@@ -137,7 +137,7 @@ pub fn import(
     let (next, failed, budget) = (AtomicUsize::new(0), Mutex::new(None), Arc::new(Budget::new(IMAGE)));
     let found: Mutex<Vec<Option<Taken>>> = Mutex::new(work.iter().map(|_| None).collect());
     // This may be more threads than there are cores, because some of them wait for the network.
-    let lanes = std::thread::available_parallelism().map_or(1, usize::from).max(LANES).min(work.len());
+    let lanes = crate::sys::cores().max(LANES).min(work.len());
     std::thread::scope(|scope| {
         for _ in 0..lanes {
             scope.spawn(|| {

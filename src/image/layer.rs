@@ -7,16 +7,18 @@
 //! changes it meanwhile, nothing from outside the tree gets into the tar.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-use crate::model::{Hasher, LayerInfo};
+use super::checkpoint::{Checkpoints, Counter};
+use super::gate::{Gate, Plain, Sink, Turn};
+use crate::model::{Digest, Hasher, LayerInfo};
 use crate::sys::{self, Kind, Nearby, Tree};
 use nix::sys::stat::FileStat;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use tar::EntryType;
 
 /// The attribute by which overlayfs marks a directory as opaque: it hides what the layers below have there.
@@ -53,26 +55,35 @@ fn walk(root: &Tree) -> io::Result<Vec<Entry>> {
 /// # Errors
 /// Fails when the tree cannot be read or a time cannot be set.
 pub fn digest_tree(root: &Tree, epoch: i64) -> io::Result<LayerInfo> {
-    let mut counter = Counter { hasher: Hasher::default(), length: 0 };
-    let files = write_entries(root, Some(epoch), &mut counter)?;
-    Ok(LayerInfo { diff_id: counter.hasher.finish(), size: counter.length, files, blob: None })
+    let (tree, mut counter) = (Ordered::of(root, Some(epoch))?, Counter::default());
+    tree.write(&mut counter)?;
+    Ok(counter.layer(tree.count()))
 }
 
-struct Counter {
-    hasher: Hasher,
-    length: u64,
-}
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(bytes.len())
+/// As [`digest_tree`], for a tree that may begin as an earlier one did: what is the same is not read again. `known` tells the
+/// content and permissions of a file, or `None` if they are not known; everything else about a file that is known must be as in
+/// the earlier tree. The checkpoints of this tree are for the next one.
+///
+/// # Errors
+/// Fails as [`digest_tree`] does.
+pub fn digest_tree_after(
+    root: &Tree,
+    epoch: i64,
+    earlier: &Checkpoints,
+    known: &(impl Fn(&Path) -> Option<(Digest, u32)> + Sync),
+) -> io::Result<(LayerInfo, Checkpoints)> {
+    let tree = Ordered::of(root, Some(epoch))?;
+    let marks = tree.marks(known)?;
+    let mut counter = Counter::default();
+    let begun = earlier.last_before(&marks, &mut counter);
+    if begun == 0 {
+        tree.write(&mut counter)?;
+    } else {
+        tree.write_parts(begun, &mut counter)?;
+        counter.write_all(&END)?;
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let checkpoints = Checkpoints::new(marks, mem::take(&mut counter.states));
+    Ok((counter.layer(tree.count()), checkpoints))
 }
 
 /// Writes a tree's canonical tar and returns the number of entries.
@@ -80,36 +91,124 @@ impl Write for Counter {
 /// # Errors
 /// Fails when the tree cannot be read or writing fails.
 pub fn write_tar(root: &Tree, out: &mut (impl Write + Send)) -> io::Result<u64> {
-    write_entries(root, None, out)
+    let tree = Ordered::of(root, None)?;
+    tree.write(&mut Plain(out))?;
+    Ok(tree.count())
 }
 
-/// Writes a tree. With an epoch, the times in the tree itself are also set: to whole seconds no later than the epoch.
-fn write_entries(root: &Tree, epoch: Option<i64>, out: &mut (impl Write + Send)) -> io::Result<u64> {
-    let entries = walk(root)?;
-    let links = links(root, &entries)?;
-    let writer = Writer { epoch };
-    let mut top = Vec::new();
-    writer.write_root(root, &mut top)?;
-    out.write_all(&top)?;
-    let gate = Gate { state: Mutex::new(Passed { parts: 0, out, failed: None }), changed: Condvar::new() };
-    let read = sys::on_all_cores(&entries, PART, |index, part| {
-        let (mut nearby, mut turn) = (Nearby::of(root), Turn { gate: &gate, index, buffer: Vec::new() });
-        let written = (index * PART..).zip(part).try_for_each(|(at, entry)| {
-            let done = match links.get(&at) {
-                Some(first) => writer.write(&entry.path, Some(&entries[*first].path), &mut nearby, &mut turn.buffer),
-                None if entry.kind == Kind::File => writer.write_file(&entry.path, &mut nearby, &mut turn),
-                None => writer.write(&entry.path, None, &mut nearby, &mut turn.buffer),
-            };
-            done.map_err(|error| io::Error::new(error.kind(), format!("/{}: {error}", entry.path.display())))
-        });
-        written.and_then(|()| turn.end()).map_err(|error| gate.fail(error))
-    });
-    let passed = gate.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let (Err(()), Some(error)) = (read, passed.failed) {
-        return Err(error);
+impl Counter {
+    fn layer(self, files: u64) -> LayerInfo {
+        LayerInfo { diff_id: self.hasher.finish(), size: self.length, files, blob: None }
     }
-    passed.out.write_all(&[0; 1024])?;
-    Ok(entries.len() as u64 + 1)
+}
+
+/// What a tar ends with.
+const END: [u8; 1024] = [0; 1024];
+
+/// The entries of a tree in the order of its tar. With an epoch, the times in the tree itself are also set: to whole seconds no
+/// later than the epoch.
+struct Ordered<'t> {
+    root: &'t Tree,
+    all: Vec<Entry>,
+    links: HashMap<usize, usize>,
+    writer: Writer,
+}
+
+impl<'t> Ordered<'t> {
+    fn of(root: &'t Tree, epoch: Option<i64>) -> io::Result<Self> {
+        let all = walk(root)?;
+        let links = links(root, &all)?;
+        Ok(Self { root, all, links, writer: Writer { epoch } })
+    }
+
+    /// The number of entries, with the root's own.
+    fn count(&self) -> u64 {
+        self.all.len() as u64 + 1
+    }
+
+    fn top(&self) -> io::Result<Vec<u8>> {
+        let mut top = Vec::new();
+        self.writer.write_root(self.root, &mut top)?;
+        Ok(top)
+    }
+
+    fn write(&self, out: &mut impl Sink) -> io::Result<()> {
+        out.write_all(&self.top()?)?;
+        self.write_parts(0, out)?;
+        out.write_all(&END)
+    }
+
+    /// Writes all parts but the first ones.
+    fn write_parts(&self, begun: usize, out: &mut impl Sink) -> io::Result<()> {
+        let gate = Gate::new(begun, out);
+        let read = sys::on_all_cores(&self.all[(begun * PART).min(self.all.len())..], PART, |index, part| {
+            let index = begun + index;
+            let (mut nearby, mut turn) = (Nearby::of(self.root), Turn::new(&gate, index));
+            let written = (index * PART..).zip(part).try_for_each(|(at, entry)| {
+                let done = if self.is_content(at) {
+                    self.writer.write_file(&entry.path, &mut nearby, &mut turn)
+                } else {
+                    self.writer.write(&entry.path, self.first(at), &mut nearby, &mut turn.buffer)
+                };
+                done.map_err(|error| cannot(&entry.path, &error))
+            });
+            written.and_then(|()| turn.end()).map_err(|error| gate.fail(error))
+        });
+        match (read, gate.failed()) {
+            (Err(()), Some(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The path of the first name of a file, if the entry is a further one.
+    fn first(&self, at: usize) -> Option<&Path> {
+        self.links.get(&at).map(|first| self.all[*first].path.as_path())
+    }
+
+    /// Whether an entry has content: it is a file under its first name.
+    fn is_content(&self, at: usize) -> bool {
+        self.all[at].kind == Kind::File && !self.links.contains_key(&at)
+    }
+
+    /// What tells the parts of this tar from other ones: a digest of all that is in a part, the root's entry in the first.
+    /// `None` for a part with a file whose content is not known.
+    fn marks(&self, known: &(impl Fn(&Path) -> Option<(Digest, u32)> + Sync)) -> io::Result<Vec<Option<Digest>>> {
+        let (top, found) = (self.top()?, Mutex::new(Vec::new()));
+        sys::on_all_cores(&self.all, PART, |index, part| {
+            let (mut nearby, mut buffer, mut hasher) = (Nearby::of(self.root), Vec::new(), Some(Hasher::default()));
+            if index == 0 {
+                buffer.extend(&top);
+            }
+            for (at, entry) in (index * PART..).zip(part) {
+                if !self.is_content(at) {
+                    let written = self.writer.write(&entry.path, self.first(at), &mut nearby, &mut buffer);
+                    written.map_err(|error| cannot(&entry.path, &error))?;
+                } else if let Some((content, mode)) = known(&entry.path) {
+                    buffer.extend(content.bytes());
+                    buffer.extend(mode.to_le_bytes());
+                    buffer.extend(entry.path.as_os_str().as_bytes());
+                } else {
+                    hasher = None;
+                    continue;
+                }
+                if let Some(hasher) = &mut hasher {
+                    // The length keeps what is in one entry apart from what is in the next.
+                    hasher.update(&buffer.len().to_le_bytes());
+                    hasher.update(&buffer);
+                }
+                buffer.clear();
+            }
+            found.lock().unwrap_or_else(PoisonError::into_inner).push((index, hasher.map(Hasher::finish)));
+            Ok::<(), io::Error>(())
+        })?;
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_unstable_by_key(|(index, _)| *index);
+        Ok(found.into_iter().map(|(_, mark)| mark).collect())
+    }
+}
+
+fn cannot(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("/{}: {error}", path.display()))
 }
 
 /// For files with several names: maps each further name to the first one, both as indexes into `entries`.
@@ -136,77 +235,6 @@ fn links(root: &Tree, entries: &[Entry]) -> io::Result<HashMap<usize, usize>> {
 
 /// How many entries a thread takes at a time.
 const PART: usize = 64;
-/// How many bytes a thread reads ahead of its turn to write; the rest of a longer file is read once its turn has come.
-const AHEAD: usize = 1 << 20;
-
-/// Parts are read at the same time; here they are written one after the other.
-struct Gate<'w, W> {
-    state: Mutex<Passed<'w, W>>,
-    changed: Condvar,
-}
-
-struct Passed<'w, W> {
-    /// How many parts have been written.
-    parts: usize,
-    out: &'w mut W,
-    failed: Option<io::Error>,
-}
-
-impl<W> Gate<'_, W> {
-    /// Keeps the first error, and wakes the threads that wait for their turn: it will not come.
-    fn fail(&self, error: io::Error) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.get_or_insert(error);
-        self.changed.notify_all();
-    }
-}
-
-/// One part, which waits at the gate for its turn to be written.
-struct Turn<'g, 'w, W> {
-    gate: &'g Gate<'w, W>,
-    index: usize,
-    buffer: Vec<u8>,
-}
-
-impl<W: Write> Turn<'_, '_, W> {
-    /// Reads a file's content, which must be exactly as long as its header says.
-    fn take(&mut self, file: &mut File, size: u64) -> io::Result<()> {
-        let mut left = size;
-        while left > 0 {
-            let piece = left.min(AHEAD as u64);
-            self.buffer.reserve(AHEAD.min(usize::try_from(piece).unwrap_or(AHEAD)));
-            if file.take(piece).read_to_end(&mut self.buffer)? as u64 != piece {
-                return Err(io::Error::other("it changed while it was read"));
-            }
-            left -= piece;
-            if self.buffer.len() >= AHEAD {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what was read, and gives the next part its turn.
-    fn end(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).parts += 1;
-        self.gate.changed.notify_all();
-        Ok(())
-    }
-
-    /// Waits for this part's turn, then writes the buffer.
-    fn flush(&mut self) -> io::Result<()> {
-        let state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let not_yet = |state: &mut Passed<W>| state.parts != self.index && state.failed.is_none();
-        let mut state = self.gate.changed.wait_while(state, not_yet).unwrap_or_else(PoisonError::into_inner);
-        if state.failed.is_some() {
-            return Err(io::Error::other("another part failed"));
-        }
-        state.out.write_all(&self.buffer)?;
-        self.buffer.clear();
-        Ok(())
-    }
-}
-
 /// Writes the entries of a tree. With an epoch, it also corrects their times.
 struct Writer {
     epoch: Option<i64>,
@@ -214,7 +242,7 @@ struct Writer {
 
 impl Writer {
     /// Writes a file under its first name.
-    fn write_file<W: Write>(&self, path: &Path, nearby: &mut Nearby, turn: &mut Turn<W>) -> io::Result<()> {
+    fn write_file<W: Sink>(&self, path: &Path, nearby: &mut Nearby, turn: &mut Turn<W>) -> io::Result<()> {
         no_marker(path)?;
         let (mut file, stat) = nearby.open_own(path)?;
         let capability = sys::get_file_attribute(&file, CAPABILITY)?;
@@ -386,92 +414,4 @@ pub fn digest(root: &Path) -> crate::model::Digest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Digest;
-    use std::fs;
-    use std::os::unix::fs::MetadataExt;
-
-    fn sample(root: &Path, order: &[&str]) {
-        for name in order {
-            let path = root.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, name).unwrap();
-        }
-        fs::hard_link(root.join("b/x"), root.join("a-link")).unwrap();
-        std::os::unix::fs::symlink("b/x", root.join("s")).unwrap();
-    }
-
-    #[test]
-    fn order_of_creation_and_place_do_not_matter() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let long = format!("{}/{}", "d".repeat(90), "f".repeat(90));
-        sample(one.path(), &["b/x", "c", &long]);
-        sample(two.path(), &[&long, "c", "b/x"]);
-        // The permissions of both roots come from `tempdir`, and are the same.
-        assert_eq!(digest(one.path()), digest(two.path()));
-        fs::write(two.path().join("c"), "d").unwrap();
-        assert_ne!(digest(one.path()), digest(two.path()));
-    }
-
-    #[test]
-    fn the_tar_is_one_that_others_read() {
-        let tree = tempfile::tempdir().unwrap();
-        sample(tree.path(), &["b/x", &format!("{}/{}", "d".repeat(90), "f".repeat(90))]);
-        digest(tree.path());
-        let mut bytes = Vec::new();
-        write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap();
-        let mut archive = tar::Archive::new(&bytes[..]);
-        let names: Vec<(String, tar::EntryType)> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap())
-            .map(|entry| (entry.path().unwrap().display().to_string(), entry.header().entry_type()))
-            .collect();
-        assert_eq!(names[0].0, "./");
-        assert_eq!(names[1], ("a-link".into(), EntryType::Regular));
-        assert!(names.contains(&("b/x".into(), EntryType::Link)));
-        assert!(names.iter().any(|(name, _)| name.len() > 170));
-    }
-
-    #[test]
-    fn what_many_threads_read_stands_in_order() {
-        let tree = tempfile::tempdir().unwrap();
-        let text = |number: usize| format!("{number}").repeat(if number == 77 { 2 << 20 } else { number });
-        for number in 0..300 {
-            fs::write(tree.path().join(format!("{number:03}")), text(number)).unwrap();
-        }
-        let mut bytes = Vec::new();
-        assert_eq!(write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap(), 301);
-        let mut archive = tar::Archive::new(&bytes[..]);
-        for (number, entry) in archive.entries().unwrap().skip(1).enumerate() {
-            let mut entry = entry.unwrap();
-            let mut found = String::new();
-            entry.read_to_string(&mut found).unwrap();
-            assert_eq!((entry.path().unwrap().display().to_string(), found), (format!("{number:03}"), text(number)));
-        }
-        fs::write(tree.path().join(".wh.150"), "").unwrap();
-        let failed = write_tar(&Tree::open(tree.path()).unwrap(), &mut Vec::new()).unwrap_err();
-        assert!(failed.to_string().contains("/.wh.150"), "{failed}");
-    }
-
-    #[test]
-    fn names_of_one_file_far_apart_are_one_file_of_one_time() {
-        let tree = tempfile::tempdir().unwrap();
-        let at = |name: &str| tree.path().join(name);
-        for number in 0..300 {
-            fs::write(at(&format!("{number:03}")), "x").unwrap();
-        }
-        fs::hard_link(at("000"), at("zzz")).unwrap();
-        let info = digest_tree(&Tree::open(tree.path()).unwrap(), 1000).unwrap();
-        // Times that were too late were set meanwhile; the second tar has the same ones.
-        assert_eq!(fs::metadata(at("zzz")).unwrap().mtime(), 1000);
-        let mut bytes = Vec::new();
-        write_tar(&Tree::open(tree.path()).unwrap(), &mut bytes).unwrap();
-        assert_eq!((Digest::of(&bytes), bytes.len() as u64), (info.diff_id, info.size));
-        let mut archive = tar::Archive::new(&bytes[..]);
-        let last = archive.entries().unwrap().last().unwrap().unwrap();
-        assert_eq!(last.link_name().unwrap().unwrap().as_ref(), Path::new("000"));
-        assert_eq!(last.header().mtime().unwrap(), 1000);
-    }
-}
+mod tests;

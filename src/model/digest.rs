@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use sha2::digest::common::hazmat::{SerializableState as _, SerializedState};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io::{self, BufWriter, Read};
@@ -139,6 +140,25 @@ impl Hasher {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
+    }
+
+    /// The state of the computation, from which [`resume`](Self::resume) goes on.
+    pub fn state(&self) -> String {
+        self.0.serialize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Goes on from a state; `None` if the text is none.
+    pub fn resume(state: &str) -> Option<Self> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let pairs = state.as_bytes().chunks(2);
+        let bytes: Option<Vec<u8>> = pairs
+            .map(|pair| match pair {
+                [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
+                _ => None,
+            })
+            .collect();
+        let state = SerializedState::<Sha256>::try_from(bytes?.as_slice()).ok()?;
+        Sha256::deserialize(&state).ok().map(Self)
     }
 
     /// The digest of all that was added.
