@@ -9,7 +9,7 @@ use super::reader::{Reader, look};
 use super::scan_cache::ScanCache;
 use crate::model::{Digest, Name, unspelled};
 use crate::plan::{FileTree, TreeEntry, TreeKind};
-use crate::project::{Base, BuildContext, Copy, Outside, Project, Run, RunSource, Step};
+use crate::project::{Base, BuildContext, Copy, Image, Outside, Project, Run, RunSource, Step};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,15 @@ pub struct Scanner {
 impl Scanner {
     /// Reads everything that the images' `copy` steps take; the cache is read while directories are listed.
     pub fn scan(folder: &Path, project: &Project, cache: impl FnOnce() -> ScanCache + Send) -> Self {
+        let reads = |step: &Step| match step {
+            Step::Copy(copy) => copy.from.is_none(),
+            Step::Run(run) => context_mounts(run).next().is_some(),
+            _ => false,
+        };
+        let reads = |image: &Image| matches!(image.from, Base::Outside(Outside::Archive { .. })) || image.steps.iter().any(reads);
+        if !project.images.values().any(reads) {
+            return Self::with(folder, project, ScanCache::default);
+        }
         std::thread::scope(|scope| {
             let cache = scope.spawn(cache);
             Self::with(folder, project, || cache.join().unwrap_or_default())

@@ -101,7 +101,7 @@ pub fn unpack_files(
         stopped: AtomicBool::new(false),
     };
     std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(AHEAD).min(files.len().max(1));
+        let workers = crate::sys::cores().min(AHEAD).min(files.len().max(1));
         for _ in 0..workers {
             scope.spawn(|| queue.decompress(packages, files));
         }

@@ -5,7 +5,7 @@ use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions,
 use crate::model::{Error, Name, PATH, Result, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
-use crate::plan::{self, Desired, Mark, Planned};
+use crate::plan::{self, Desired, InstanceRecord, Mark, Planned};
 use crate::project::{Container, Mount, NamedCommand, Project};
 use crate::reconcile::{Maker, bridges, build_only, down, preflight, prepare, prepare_folders, trusted};
 use crate::runtime::{self, Running};
@@ -118,7 +118,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
         one.env.insert("SHELL".into(), shell.clone());
         one.spec.cmd = Some(vec![shell]);
     }
-    connect(instance, &planned, &mut one)?;
+    connect(instance, record, &planned, &mut one)?;
     let starting = BTreeSet::new();
     let (all, images) = (&planned.desired, &planned.built);
     drop(ledger);
@@ -292,7 +292,7 @@ fn plan_with(loaded: &LoadedProject, project: &Project, store: &Store) -> Result
 }
 
 /// Creates its networks, if they do not exist, and gives it addresses from the upper ends of their subnets.
-fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Result<()> {
+fn connect(instance: &Instance, mut record: InstanceRecord, planned: &Planned, one: &mut Desired) -> Result<()> {
     let others = instance.container_folders()?.into_iter().filter(|name| crate::instance::is_one_off_replica(name));
     let specs = others.map(|name| instance.container(&name).spec()).collect::<Result<Vec<_>>>()?;
     let taken: BTreeSet<Ipv4Addr> = specs
@@ -301,7 +301,6 @@ fn connect(instance: &Instance, planned: &Planned, one: &mut Desired) -> Result<
         .flat_map(|spec| spec.blueprint.beyond.interfaces)
         .map(|interface| interface.address)
         .collect();
-    let mut record = instance.record()?;
     let mut new = false;
     for attached in &mut one.networks {
         let subnet = attached.record.subnet;

@@ -280,16 +280,18 @@ fn lock_text(instance: &Instance) -> Result<Option<String>> {
 /// Fails with the line when the lock file is damaged.
 pub fn read_lock(instance: &Instance) -> Result<Lock> {
     match lock_text(instance)? {
-        Some(text) => parse_lock(instance, &text),
+        Some(text) => Ok(parse_lock(instance, &text)?.0),
         None => Ok(Lock::default()),
     }
 }
 
-fn parse_lock(instance: &Instance, text: &str) -> Result<Lock> {
+/// Parses the lock file's text, and says whether its decoded form is kept already.
+fn parse_lock(instance: &Instance, text: &str) -> Result<(Lock, bool)> {
     if let Some(lock) = decoded_lock(instance, &Digest::of(text)) {
-        return Ok(lock);
+        return Ok((lock, true));
     }
-    lock::parse(text).map_err(|error| Error::new(format!("stead.lock:{}: {}", error.line, error.message)))
+    let lock = lock::parse(text).map_err(|error| Error::new(format!("stead.lock:{}: {}", error.line, error.message)))?;
+    Ok((lock, false))
 }
 
 fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
@@ -305,23 +307,24 @@ fn decoded_lock(instance: &Instance, digest: &Digest) -> Option<Lock> {
 /// Fails as [`read_lock`] does.
 pub fn read_and_keep_lock(instance: &Instance) -> Result<Lock> {
     let Some(text) = lock_text(instance)? else { return Ok(Lock::default()) };
-    let lock = parse_lock(instance, &text)?;
-    keep(instance, &text, &lock);
+    let (lock, is_kept) = parse_lock(instance, &text)?;
+    if !is_kept {
+        keep(instance, Digest::of(&text), &lock);
+    }
     Ok(lock)
 }
 
 /// Caches the decoded lock file for the next time; losing it only costs time.
 pub fn keep_lock(instance: &Instance, lock: &Lock) {
     if let Ok(Some(text)) = lock_text(instance) {
-        keep(instance, &text, lock);
+        let digest = Digest::of(&text);
+        if decoded_lock(instance, &digest).is_none() {
+            keep(instance, digest, lock);
+        }
     }
 }
 
-fn keep(instance: &Instance, text: &str, lock: &Lock) {
-    let digest = Digest::of(text);
-    if decoded_lock(instance, &digest).is_some() {
-        return;
-    }
+fn keep(instance: &Instance, digest: Digest, lock: &Lock) {
     let steps = lock.steps.iter().map(|(key, step)| (key.clone(), step.clone())).collect();
     if let Ok(bytes) = serde_json::to_vec(&KeptLock {
         rules: LOCK_RULES,

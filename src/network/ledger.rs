@@ -80,9 +80,14 @@ fn listed(folder: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// Fails when a record exists but cannot be read.
 pub fn known(home: &Home) -> Result<Vec<Known>> {
+    known_but(home, None)
+}
+
+/// The records of all instances, or of all but one.
+fn known_but(home: &Home, left_out: Option<&str>) -> Result<Vec<Known>> {
     let folder = home.state.join("instances");
     let mut found = Vec::new();
-    for id in listed(&folder)? {
+    for id in listed(&folder)?.into_iter().filter(|id| Some(id.as_str()) != left_out) {
         if let Some(record) = read(&folder.join(&id).join("record.json"))? {
             found.push(Known { id, record });
         }
@@ -110,7 +115,7 @@ pub fn taken(home: &Home, own: &str) -> Result<Taken> {
             taken.outside.extend(reserved.outside);
         }
     }
-    for known in known(home)?.into_iter().filter(|known| known.id != own).map(|known| known.record) {
+    for Known { record: known, .. } in known_but(home, Some(own))? {
         taken.subnets.extend(known.networks.values().map(|network| network.subnet));
         for container in known.containers.values() {
             taken.ports.extend(container.ports.iter().map(|port| taken_port(port, &known.project, &known.folder)));

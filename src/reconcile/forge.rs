@@ -55,7 +55,7 @@ impl<'a> Forge<'a> {
 
     /// The lane in which images are built: as many at once as there are processors.
     pub fn lane() -> Lane {
-        Lane::Threads("build", std::thread::available_parallelism().map_or(1, usize::from))
+        Lane::Threads("build", crate::sys::cores())
     }
 
     /// Builds an image whose base images are already built.

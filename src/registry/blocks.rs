@@ -21,7 +21,7 @@ type Packed = io::Result<Vec<u8>>;
 /// # Errors
 /// Fails when `produce` fails or `out` cannot be written.
 pub fn gzip<W: Write + Send>(mut out: W, produce: impl FnOnce(&mut Blocks) -> io::Result<()>) -> io::Result<W> {
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(16);
+    let cores = crate::sys::cores().min(16);
     // `order` keeps the order of the blocks: the writer waits for one after the other, whichever thread compresses them.
     let (order, ordered) = sync_channel::<Receiver<Packed>>(cores * 4);
     let (work, waiting) = channel::<(Vec<u8>, Sender<Packed>)>();

@@ -1,7 +1,13 @@
 //! Work that is distributed over all cores.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// How many threads can run at the same time. The answer is kept: to find it, many files of cgroups are read.
+pub fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
 
 /// Splits a slice into parts and gives them, with their indexes, to threads on all cores. A single part is processed in
 /// the calling thread.
@@ -25,7 +31,7 @@ pub fn on_all_cores<T: Sync, E: Send>(
             }
         }
     };
-    let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
+    let lanes = if parts.len() < 2 { 1 } else { cores().min(parts.len()) };
     std::thread::scope(|scope| {
         for _ in 1..lanes {
             scope.spawn(lane);

@@ -22,7 +22,7 @@ mod tree;
 
 pub use bpf::{DeviceRule, allow_devices};
 pub use confined::{Opened, ProjectFiles, Unread, open_regular, read_regular};
-pub use cores::{by_levels, on_all_cores};
+pub use cores::{by_levels, cores, on_all_cores};
 pub use detached::{Attributes, Depth, Detached, attach_mount, change_mount};
 pub use file::*;
 pub use interrupt::{UnderWay, interrupted, interruption, note_interrupts};

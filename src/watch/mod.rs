@@ -450,7 +450,7 @@ impl Session {
         let (folders, rest): (Vec<_>, Vec<_>) = there.into_iter().partition(|(_, file)| matches!(file.now, Now::Folder { .. }));
         let first: Vec<_> = gone.into_iter().rev().chain(folders).collect();
         let mut done = put(self.mirror.as_ref(), root, &first);
-        let threads = if rest.len() < MANY { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        let threads = if rest.len() < MANY { 1 } else { crate::sys::cores() };
         let roots: Vec<Root> = (1..threads).map_while(|_| root.again().ok()).collect();
         let parts: Vec<_> = rest.chunks(rest.len().div_ceil(roots.len() + 1).max(1)).collect();
         let mirror = self.mirror.as_ref();
