@@ -1,6 +1,6 @@
 //! Compares two versions of an environment, in the words of its project.
 
-use super::change::change_of;
+use super::difference::change_of;
 use super::observed::{ContainerRecord, ImageRecord};
 use crate::model::Name;
 use crate::project::Project;

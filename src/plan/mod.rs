@@ -7,9 +7,13 @@ mod address;
 mod cause;
 mod change;
 mod compare;
+mod container_cause;
+mod deed;
 mod desired;
+mod difference;
 mod graph;
 mod image;
+mod image_cause;
 mod images;
 mod mark;
 mod observed;
@@ -19,11 +23,12 @@ mod wants;
 
 pub use address::{attachments, free_subnet};
 pub use cause::Cause;
-pub use change::{plan, settle, step_cause};
+pub use change::{plan, settle};
 pub use compare::{Version, compare};
 pub use desired::{Desired, volume_aspect};
 pub use graph::{building, ending};
 pub use image::{Config, Image, StepOutput};
+pub use image_cause::step_cause;
 pub use images::{
     Import, Pending, Squash, Walk, configure, copy_is_known, image_key, locked_images, recorded_steps, settings, step_records,
     walk,

@@ -1,0 +1,88 @@
+//! Why a replica is created, replaced or started: what changed of it, and what is lost with it.
+
+use super::cause::Cause;
+use super::desired::Desired;
+use super::difference::change_of;
+use super::image_cause::{Known, cause};
+use super::observed::{Down, Seen};
+use crate::project::NodePath;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+impl Known<'_> {
+    /// Why a container does not run.
+    pub fn why_down(&self, name: &str, otherwise: &str) -> Cause {
+        cause(match self.observed.containers.get(name) {
+            Some(Seen::Down(Down::Stopped)) => "somebody stopped it".to_owned(),
+            Some(Seen::Down(Down::Ended(status))) => format!("its command ended with exit status {status}"),
+            _ => otherwise.to_owned(),
+        })
+    }
+
+    /// What the image says is data, and what no mount keeps: there are no anonymous volumes here. Nobody expects a job to keep
+    /// anything.
+    pub fn not_kept(&self, wish: &Desired) -> Vec<Cause> {
+        if wish.is_job() {
+            return Vec::new();
+        }
+        let is_kept = |path: &str| {
+            let mounts = wish.spec.mounts.iter().map(|mount| &mount.to).chain(wish.spec.tmpfs.iter().map(|tmpfs| &tmpfs.path));
+            mounts.into_iter().any(|to| Path::new(path).starts_with(to))
+        };
+        let volumes = wish.image.iter().flat_map(|image| &image.config.volumes).filter(|path| !is_kept(path));
+        let text = |path: &String| format!("what it keeps in {path} is lost when it is replaced: mount a volume there");
+        volumes.map(|path| self.at(&NodePath::container(&wish.container), text(path))).collect()
+    }
+
+    /// Why a container that does not exist is created.
+    pub fn creation(&self, wish: &Desired) -> Cause {
+        let path = NodePath::container(&wish.container);
+        if self.observed.record.stopped.contains(&wish.name) && wish.is_job() {
+            return cause("its last result was removed");
+        }
+        if self.observed.record.stopped.contains(&wish.name) {
+            return cause("somebody removed it");
+        }
+        match self.observed.record.containers.values().filter(|record| record.container == wish.container).count() {
+            0 => self.at(&path, "not there yet"),
+            before => self.at(&path.node("replicas"), format!("replicas {before} → {}", wish.spec.replicas)),
+        }
+    }
+
+    pub fn aspect_cause(&self, wish: &Desired, key: &str, old: Option<&String>, new: Option<&String>) -> Cause {
+        let path = NodePath::container(&wish.container).aspect(key);
+        let record = self.observed.record.containers.get(&wish.name);
+        let is_private =
+            || record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key);
+        let text = match (key, old, new) {
+            ("image", Some(_), Some(_)) => return self.image_cause(wish),
+            _ if let Some(volume) = key.strip_prefix("volume.") => format!("volume {volume} is another one than when it ran"),
+            (_, Some(old), Some(new)) if !is_private() => change_of(key, old, new).unwrap_or_else(|| format!("{key} changed")),
+            (_, None, Some(_)) => format!("{key} is new"),
+            (_, Some(_), None) => format!("{key} is gone"),
+            _ => format!("{key} changed"),
+        };
+        self.at(&path, text)
+    }
+
+    /// Why a container's image differs from the one on record.
+    fn image_cause(&self, wish: &Desired) -> Cause {
+        let record = self.observed.record.containers.get(&wish.name);
+        if record.is_some_and(|record| record.image_name != wish.image_name.as_str()) {
+            return self.at(&NodePath::container(&wish.container).node("image"), format!("image is {} now", wish.image_name));
+        }
+        if self.observed.pinned.contains_key(&wish.image_name) {
+            return cause(format!("that generation has another image {}", wish.image_name));
+        }
+        let text = format!("image {} changed", wish.image_name);
+        // If another project or an earlier command has built it already, the inputs still show why.
+        let before = self.observed.record.images.get(&wish.image_name);
+        let deeper = before
+            .filter(|before| record.is_some_and(|record| record.image == before.digest))
+            .map(|before| self.image_causes(&wish.image_name, Some(before), &BTreeMap::new()));
+        match deeper.and_then(|causes| causes.into_iter().next()) {
+            Some(deeper) => deeper.under(text),
+            None => cause(text),
+        }
+    }
+}
