@@ -83,6 +83,7 @@
 //! | flow | a source that is watched, one of its containers, and what a change means for it ([`watch`]) |
 //! | task | a unit of a plan: an action, what it waits for, and the changes that users see ([`plan::Task`]) |
 //! | named command | a `task` of the project file: what `stead run NAME` runs ([`project::NamedCommand`]) |
+//! | stand-in | a further replica that serves while others are replaced in turns ([`project::Update`]) |
 //! | deed | what a plan decides about one replica: start, adjust, end |
 //! | aspect | one part of a replica's identity, named by the path of its node; the one that differs is the cause of a change |
 //! | cause | the input that changed, with its place |

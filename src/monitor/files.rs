@@ -22,6 +22,9 @@ pub struct MonitorSpec {
     /// Whether the container is restarted when it becomes unhealthy.
     #[serde(default)]
     pub restart_unhealthy: bool,
+    /// Whether published ports lead to it only when it is healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_turns: bool,
     pub health: Option<HealthSpec>,
     /// How long its command may take before it is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,5 +23,7 @@ pub use events::{Event, Events, add as add_event};
 pub use files::{Folder, Health, MonitorSpec, Needs, State, Status, boot_id as boot, note_failure, now_ms};
 pub use launch::{launch, main};
 pub use log::{Line, Tail, last_lines};
-pub use published::{HostLine, is_current, is_there, keep_names, refresh, refresh_names, sweep_builds, table_name};
+pub use published::{
+    HostLine, is_current, is_there, keep_names, readmit, refresh, refresh_names, sweep_builds, table_name, withdraw,
+};
 pub use tidings::{Tidings, Writes};

@@ -5,13 +5,14 @@
 //! rewrites them: `up`, `down`, a build, or a monitor. Many simultaneous changes share one rewrite: a process that gets
 //! the lock and finds that a rewrite began after its own change was recorded has nothing left to do.
 
-use super::files::{Folder, State, boot_id};
-use crate::model::{Context, Result};
+use super::files::{Folder, Health, State, boot_id};
+use crate::model::{Context, Name, Result};
 use crate::network::{self, BuildNetwork, Endpoint, Forwarding, Known, Loopback, NetworkRule, PortRule, Strangers, Table};
+use crate::plan::ContainerRecord;
 use crate::store::{Home, read_json};
 use crate::sys::{self, Lock};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -60,9 +61,49 @@ pub fn is_there(home: &Home) -> bool {
     marker(home).exists()
 }
 
-/// Whether a container runs. No ports lead to a container that is paused or about to be restarted.
-fn runs(home: &Home, instance: &str, container: &str) -> bool {
-    Folder::of(&home.run, instance, container).status().is_some_and(|status| status.state == State::Running)
+/// The file that says that nothing leads to a container any more, because it is about to be replaced.
+fn withdrawn(folder: &Folder) -> PathBuf {
+    folder.join("withdrawn")
+}
+
+/// Takes a container out of published ports and names from the next update of these on.
+///
+/// # Errors
+/// Fails when that cannot be noted.
+pub fn withdraw(folder: &Folder) -> Result<()> {
+    let path = withdrawn(folder);
+    sys::write_atomic(&path, b"", 0o600).context(|| format!("cannot write {}", path.display()))
+}
+
+/// Lets published ports and names lead to a container again, from their next update on.
+///
+/// # Errors
+/// Fails when the note that they do not cannot be removed.
+pub fn readmit(folder: &Folder) -> Result<()> {
+    match fs::remove_file(withdrawn(folder)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("cannot remove {}", withdrawn(folder).display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The health of a container that runs, unless it is withdrawn. No ports lead to a container that is paused or about to be
+/// restarted.
+fn health(home: &Home, instance: &str, container: &str) -> Option<Health> {
+    let folder = Folder::of(&home.run, instance, container);
+    let status = folder.status().filter(|status| status.state == State::Running)?;
+    (!withdrawn(&folder).exists()).then_some(status.health)
+}
+
+/// The containers that published ports lead to, of those that run. One that is replaced in turns is among them only when it is
+/// healthy, or if none of its replicas is.
+fn reached(running: Vec<(&ContainerRecord, Health)>) -> Vec<&ContainerRecord> {
+    let is_ready =
+        |(record, health): &(&ContainerRecord, Health)| !record.in_turns || matches!(health, Health::None | Health::Healthy);
+    let ready: BTreeSet<&Name> = running.iter().filter(|one| is_ready(one)).map(|(record, _)| &record.container).collect();
+    let are = running.iter().filter(|one| is_ready(one) || !ready.contains(&one.0.container));
+    are.map(|(record, _)| *record).collect()
 }
 
 /// Brings the table up to date with the records and the running containers.
@@ -239,7 +280,8 @@ fn table(home: &Home, known: &[Known], builds: &[BuildNetwork]) -> (Table, Vec<(
         let others = table.ports.len();
         let mut open = Vec::new();
         let publishing = record.containers.iter().filter(|(_, container)| !container.ports.is_empty());
-        for (_, container) in publishing.filter(|(name, _)| runs(home, id, name)) {
+        let running = publishing.filter_map(|(name, container)| Some((container, health(home, id, name)?))).collect();
+        for container in reached(running) {
             let outer =
                 container.addresses.iter().find(|(name, _)| record.networks.get(*name).is_some_and(|network| !network.internal));
             let Some((network, address)) = outer.or_else(|| container.addresses.iter().next()) else { continue };
@@ -305,7 +347,7 @@ fn write_names(home: &Home, instance: &str) -> Result<()> {
         Err(error) => return Err(error).context(|| format!("cannot list {}", folder.display())),
     };
     let mut running = BTreeMap::new();
-    let mut is_up = |name: &str| *running.entry(name.to_owned()).or_insert_with(|| runs(home, instance, name));
+    let mut is_up = |name: &str| *running.entry(name.to_owned()).or_insert_with(|| health(home, instance, name).is_some());
     for entry in entries {
         let entry = entry.context(|| format!("cannot list {}", folder.display()))?;
         // A container that does not run reads no names. It gets them when it is started.
@@ -331,4 +373,43 @@ fn write_in_place(path: &Path, text: &str) -> io::Result<()> {
         return Ok(());
     }
     fs::OpenOptions::new().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_lead_to_replicas_in_turns_only_when_they_are_healthy() {
+        let record = |container: &str, replica: u32, in_turns: bool| -> ContainerRecord {
+            let text = serde_json::json!({
+                "container": container, "replica": replica, "image_name": "i", "image": crate::model::Digest::of("i"),
+                "aspects": {}, "addresses": {}, "ports": [], "in_turns": in_turns, "generation": 1,
+            });
+            serde_json::from_value(text).unwrap()
+        };
+        let (a, b, old) = (record("web", 1, true), record("web", 2, true), record("web", 3, false));
+        let other = record("other", 1, false);
+        let to = |running: Vec<(&ContainerRecord, Health)>| -> Vec<String> {
+            reached(running).iter().map(|one| format!("{}-{}", one.container, one.replica)).collect()
+        };
+        assert_eq!(to(vec![(&a, Health::Starting)]), ["web-1"], "there is no other");
+        assert_eq!(to(vec![(&a, Health::Healthy), (&b, Health::Starting)]), ["web-1"]);
+        assert_eq!(to(vec![(&a, Health::Unhealthy), (&b, Health::Healthy), (&other, Health::Starting)]), ["web-2", "other-1"]);
+        assert_eq!(to(vec![(&old, Health::Starting), (&b, Health::Starting)]), ["web-3"], "one of before `update` was written");
+        assert_eq!(to(vec![(&a, Health::Unhealthy), (&b, Health::Unhealthy)]), ["web-1", "web-2"]);
+        assert_eq!(to(vec![(&a, Health::None), (&b, Health::Healthy)]), ["web-1", "web-2"]);
+    }
+
+    #[test]
+    fn a_container_is_withdrawn_until_it_is_readmitted() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::at(place.path());
+        readmit(&folder).unwrap();
+        withdraw(&folder).unwrap();
+        withdraw(&folder).unwrap();
+        assert!(withdrawn(&folder).exists());
+        readmit(&folder).unwrap();
+        assert!(!withdrawn(&folder).exists());
+    }
 }

@@ -6,7 +6,7 @@
 use super::{Endpoint, PortRule};
 use crate::model::{Context, Error, Result};
 use crate::project::Protocol;
-use crate::sys::netlink::{ACK, Batch, DUMP, Family, Netlink, attributes};
+use crate::sys::netlink::{ACK, Batch, DUMP, Family, Message, Netlink, attributes};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -16,6 +16,9 @@ const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_PROTOINFO: u16 = 4;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 const CTA_ID: u16 = 12;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -24,7 +27,11 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// The states of a TCP connection in which something may still be sent (enum tcp_conntrack in nf_conntrack_tcp.h): from the
+/// first packet until both sides have closed it.
+const OPEN: std::ops::RangeInclusive<u8> = 1..=5;
 /// An nfgenmsg header for IPv4.
 const HEADER: [u8; 4] = [2, 0, 0, 0];
 
@@ -74,15 +81,7 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Result<()> {
     }
     let own = if changed.iter().any(|rule| rule.address.is_unspecified()) { own_addresses()? } else { BTreeSet::new() };
     let socket = Netlink::open(Family::Conntrack).context(|| "cannot open a netlink socket".into())?;
-    let mut batch = Batch::default();
-    batch.begin(GET, DUMP, &HEADER);
-    let (messages, failures) = socket.exchange(&batch).context(|| "cannot read the flows".into())?;
-    match failures.into_iter().next() {
-        // The kernel has no connection tracking, or it cannot be queried.
-        Some((_, error)) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(()),
-        Some((_, error)) => return Err(Error::caused("cannot read the flows", error)),
-        None => {}
-    }
+    let Some(messages) = flows(&socket)? else { return Ok(()) };
     let mut removal = Batch::default();
     for message in messages.iter().filter(|message| message.kind == NEW) {
         let parts = message.attributes(4);
@@ -106,6 +105,50 @@ pub fn forget(old: &[PortRule], new: &[PortRule]) -> Result<()> {
         Some((_, error)) => Err(Error::caused("cannot forget a flow", error)),
         None => Ok(()),
     }
+}
+
+/// Whether there are open TCP connections to endpoints; `None` where the kernel does not tell.
+///
+/// # Errors
+/// Fails when the kernel refuses.
+pub fn has_connections(endpoints: &[Endpoint]) -> Result<Option<bool>> {
+    let socket = Netlink::open(Family::Conntrack).context(|| "cannot open a netlink socket".into())?;
+    let messages = flows(&socket)?;
+    Ok(messages.map(|messages| {
+        let mut flows = messages.iter().filter(|message| message.kind == NEW);
+        flows.any(|flow| is_open(&flow.attributes(4), endpoints))
+    }))
+}
+
+/// All flows; `None` if the kernel has no connection tracking, or it cannot be queried.
+fn flows(socket: &Netlink) -> Result<Option<Vec<Message>>> {
+    let mut batch = Batch::default();
+    batch.begin(GET, DUMP, &HEADER);
+    let (messages, failures) = socket.exchange(&batch).context(|| "cannot read the flows".into())?;
+    match failures.into_iter().next() {
+        Some((_, error)) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(None),
+        Some((_, error)) => Err(Error::caused("cannot read the flows", error)),
+        None => Ok(Some(messages)),
+    }
+}
+
+/// Whether a flow is an open TCP connection that one of the endpoints answers.
+fn is_open(parts: &[(u16, &[u8])], endpoints: &[Endpoint]) -> bool {
+    let reply = parts.iter().find(|(kind, _)| *kind == CTA_TUPLE_REPLY).and_then(|(_, value)| Side::parse(value));
+    let Some(Side { source, protocol: TCP, .. }) = reply else { return false };
+    if !endpoints.iter().any(|endpoint| (endpoint.address, endpoint.port) == source) {
+        return false;
+    }
+    let state = within(parts, CTA_PROTOINFO)
+        .and_then(|info| within(&info, CTA_PROTOINFO_TCP))
+        .and_then(|tcp| tcp.iter().find(|(kind, _)| *kind == CTA_PROTOINFO_TCP_STATE)?.1.first().copied());
+    // One whose state is not told counts as open.
+    state.is_none_or(|state| OPEN.contains(&state))
+}
+
+/// The attributes in an attribute.
+fn within<'a>(parts: &[(u16, &'a [u8])], kind: u16) -> Option<Vec<(u16, &'a [u8])>> {
+    parts.iter().find(|(found, _)| *found == kind).map(|(_, value)| attributes(value))
 }
 
 /// Whether a flow belongs to a port's rule and leads where no rule leads any more.
@@ -165,5 +208,36 @@ mod tests {
         let any = [rule([0; 4], &[a])];
         assert!(!stale(&flow([192, 0, 2, 1], ([192, 0, 2, 1], 5300)), &any, &[]), "another host's port");
         assert!(stale(&flow([192, 0, 2, 1], (a, 53)), &any, &[]), "it was led in");
+    }
+
+    /// An attribute as the kernel writes it.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_connection_is_open_until_both_sides_have_closed_it() {
+        let (own, other) = ([10, 128, 0, 2], [10, 128, 0, 3]);
+        let open = |protocol: u8, from: [u8; 4], port: u16, state: Option<u8>| {
+            let ip = [attribute(CTA_IP_V4_SRC, &from), attribute(CTA_IP_V4_DST, &[127, 0, 0, 1])].concat();
+            let numbers = [(CTA_PROTO_SRC_PORT, port), (CTA_PROTO_DST_PORT, 40000)];
+            let ports: Vec<u8> = numbers.iter().flat_map(|(kind, port)| attribute(*kind, &port.to_be_bytes())).collect();
+            let proto = [attribute(CTA_PROTO_NUM, &[protocol]), ports].concat();
+            let reply = [attribute(CTA_TUPLE_IP, &ip), attribute(CTA_TUPLE_PROTO, &proto)].concat();
+            let state = state.map(|state| attribute(CTA_PROTOINFO_TCP, &attribute(CTA_PROTOINFO_TCP_STATE, &[state])));
+            let info = state.map(|state| attribute(CTA_PROTOINFO, &state)).unwrap_or_default();
+            let flow = [attribute(CTA_TUPLE_REPLY, &reply), info].concat();
+            is_open(&attributes(&flow), &[Endpoint { address: own.into(), port: 80 }])
+        };
+        assert!(open(TCP, own, 80, Some(1)), "its first packet was sent");
+        assert!(open(TCP, own, 80, Some(3)) && open(TCP, own, 80, Some(5)), "established, and half closed");
+        assert!(open(TCP, own, 80, None), "its state is not told");
+        assert!(!open(TCP, own, 80, Some(6)) && !open(TCP, own, 80, Some(7)), "closed by both");
+        assert!(!open(TCP, other, 80, Some(3)) && !open(TCP, own, 81, Some(3)), "another one's");
+        assert!(!open(UDP, own, 80, None), "a datagram");
     }
 }

@@ -14,7 +14,7 @@ mod nf_tables;
 mod owner;
 mod resolver;
 
-pub use conntrack::forget;
+pub use conntrack::{forget, has_connections};
 pub use firewall::{Endpoint, NetworkRule, PortRule, Strangers, Table, generation, remove_table, replace_table};
 pub use foreign::blockers;
 pub use forwarding::{Forwarding, seen_bridges};

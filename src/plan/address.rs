@@ -130,7 +130,7 @@ fn check_fixed(name: &Name, subnet: Subnet, bridge: &str, observed: &Observed) -
 /// How many addresses the containers of a network need.
 fn members(project: &Project, network: &Name) -> u32 {
     let on_it = |container: &&crate::project::Container| attachments(container).iter().any(|one| one.network == *network);
-    project.containers.values().filter(on_it).map(|container| container.replicas).sum()
+    project.containers.values().filter(on_it).map(|container| container.replicas + container.stand_ins()).sum()
 }
 
 /// The subnet on record if it is still free and large enough, else the first free one after the network's own position in the

@@ -11,6 +11,7 @@ use super::images::{Walk, walk};
 use super::observed::{Drifted, Facts, NetworkRecord, Observed};
 use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
+use super::turns::{Scene, Turns};
 use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
@@ -34,11 +35,11 @@ pub fn plan(
     let mut errors = Vec::new();
     let networks = networks(project, places, observed, &mut errors);
     let (built, pending) = planner.images(&images, &mut errors);
-    let desired = desired(project, places, observed, &networks, &built, &mut errors);
+    let mut desired = desired(project, places, observed, &networks, &built, &mut errors);
     Error::all(errors)?;
     planner.networks(&networks);
     let volumes = planner.volumes();
-    planner.containers(&desired, &pending, only);
+    let turns = planner.containers(&mut desired, &pending, &networks, only);
     let wants_firewall = !networks.is_empty();
     if wants_firewall && !observed.firewall && planner.changes.is_empty() {
         let reason = cause("the host's packet filter changed since the last `up`, or that `up` was interrupted");
@@ -46,7 +47,8 @@ pub fn plan(
     }
     let Planner { changes, deeds, .. } = planner;
     let record = &observed.record;
-    let tasks = graph(Parts { project, record, desired: &desired, volumes: &volumes, deeds: &deeds, changes, only });
+    let tasks =
+        graph(Parts { project, record, desired: &desired, volumes: &volumes, deeds: &deeds, turns: &turns, changes, only });
     let plan = Plan {
         version: Plan::VERSION,
         project: project.name.to_string(),
@@ -71,13 +73,21 @@ pub fn settle(
     built: &BTreeMap<Name, Image>,
 ) -> Result<(BTreeMap<String, Desired>, BTreeMap<String, Deed>)> {
     let mut errors = Vec::new();
-    let desired = desired(project, places, observed, &planned.networks, built, &mut errors);
+    let mut desired = desired(project, places, observed, &planned.networks, built, &mut errors);
     Error::all(errors)?;
+    desired.retain(|name, _| planned.desired.contains_key(name));
     let left = planned.deeds.iter().filter_map(|(name, deed)| match deed {
         Deed::End => Some((name.clone(), *deed)),
         Deed::Start(_) | Deed::Adjust => Some((name.clone(), deed_of(observed, desired.get(name)?, false)?)),
     });
-    let left = left.collect();
+    let mut left: BTreeMap<String, Deed> = left.collect();
+    let is_start = |deed: Option<&Deed>| matches!(deed, Some(Deed::Start(_)));
+    let replaced: BTreeSet<&Name> =
+        desired.values().filter(|one| !one.stands_in && is_start(left.get(&one.name))).map(|one| &one.container).collect();
+    // Nobody stands in where nothing is replaced.
+    let idle = desired.values().filter(|one| one.stands_in && !replaced.contains(&one.container));
+    let idle: Vec<String> = idle.filter(|one| is_start(left.get(&one.name))).map(|one| one.name.clone()).collect();
+    left.retain(|name, _| !idle.contains(name));
     Ok((desired, left))
 }
 
@@ -276,9 +286,16 @@ impl Planner<'_> {
         used
     }
 
-    fn containers(&mut self, desired: &BTreeMap<String, Desired>, pending: &BTreeMap<Name, Cause>, only: &BTreeSet<Name>) {
+    /// Says what happens to containers, and in which turns; those that stand in for nobody are taken out of `desired`.
+    fn containers(
+        &mut self,
+        desired: &mut BTreeMap<String, Desired>,
+        pending: &BTreeMap<Name, Cause>,
+        networks: &BTreeMap<Name, NetworkRecord>,
+        only: &BTreeSet<Name>,
+    ) -> BTreeMap<Name, Turns> {
         let meant = |container: &Name| only.is_empty() || only.contains(container);
-        for (name, wish) in desired.iter().filter(|(_, wish)| meant(&wish.container)) {
+        for (name, wish) in desired.iter().filter(|(_, wish)| meant(&wish.container) && !wish.stands_in) {
             let rebuilt = pending.get(&wish.image_name);
             let Some(deed) = deed_of(self.known.observed, wish, rebuilt.is_some()) else { continue };
             self.deeds.insert(name.clone(), deed);
@@ -329,13 +346,15 @@ impl Planner<'_> {
             self.add(Symbol::Change, Object::Container, name, detail, causes);
             self.mark(wish);
         }
+        let turns = self.turns(desired, pending, networks, &meant);
+        let stays = |name: &String| desired.contains_key(name) && self.deeds.get(name) != Some(&Deed::End);
         let gone: Vec<(String, Name)> = self
             .known
             .observed
             .record
             .containers
             .iter()
-            .filter(|(name, record)| !desired.contains_key(*name) && meant(&record.container))
+            .filter(|(name, record)| !stays(name) && meant(&record.container))
             .map(|(name, record)| (name.clone(), record.container.clone()))
             .collect();
         for (name, container) in gone {
@@ -348,6 +367,36 @@ impl Planner<'_> {
             self.add(Symbol::Remove, Object::Container, &name, "", vec![reason]);
             self.deeds.insert(name, Deed::End);
         }
+        turns
+    }
+
+    /// Says which replicas stand in for others while these are replaced, and in which turns that is done.
+    fn turns(
+        &mut self,
+        desired: &mut BTreeMap<String, Desired>,
+        pending: &BTreeMap<Name, Cause>,
+        networks: &BTreeMap<Name, NetworkRecord>,
+        meant: &dyn Fn(&Name) -> bool,
+    ) -> BTreeMap<Name, Turns> {
+        let mut found = BTreeMap::new();
+        for (name, container) in &self.known.project.containers {
+            let Some(update) = container.update.filter(|_| meant(name)) else { continue };
+            let scene = Scene { observed: self.known.observed, networks, desired };
+            let unbuilt = pending.contains_key(&container.image);
+            if let Some(turns) = scene.turns(name, update, unbuilt, &mut self.deeds) {
+                found.insert(name.clone(), turns);
+            }
+        }
+        desired.retain(|name, one| !one.stands_in || self.deeds.contains_key(name));
+        let starts = |one: &&Desired| one.stands_in && matches!(self.deeds.get(&one.name), Some(Deed::Start(_)));
+        let starting: Vec<&Desired> = desired.values().filter(starts).collect();
+        for one in starting {
+            let path = NodePath::container(&one.container).node("update");
+            let reason = self.known.at(&path, "it serves while the others are replaced, then ends");
+            self.add(Symbol::Create, Object::Container, &one.name, "stands in", vec![reason]);
+            self.mark(one);
+        }
+        found
     }
 }
 

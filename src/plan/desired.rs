@@ -5,7 +5,7 @@ use super::image::Image;
 use super::observed::{NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Error, Name};
 use crate::project::{Container, Health, Limits, Locations, MountSource, NodePath, Probe, Project, ReplicaId, is_command_line};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// The desired state of a replica.
@@ -24,6 +24,8 @@ pub struct Desired {
     pub networks: Vec<Attached>,
     pub ports: Vec<Port>,
     pub aspects: BTreeMap<String, String>,
+    /// Whether it is a further replica, which serves only while others are replaced.
+    pub stands_in: bool,
 }
 
 /// The attachment of a replica to a network.
@@ -35,7 +37,7 @@ pub struct Attached {
     pub alias: Option<String>,
 }
 
-/// The desired state of all replicas of a project, by name.
+/// The desired state of all replicas of a project, by name, and of those that could stand in for them.
 ///
 /// Addresses that cannot be assigned, ports that are taken and missing `env-file`s are added to the errors.
 pub fn desired(
@@ -76,7 +78,7 @@ pub fn desired(
             let place = places.of(&NodePath::container(name).node("cmd"));
             errors.push(Error::new(why).hint(format!("write cmd {words}; or cmd \"sh\" \"-c\" \"…\"")).at(place));
         }
-        for replica in ReplicaId::all(name, container.replicas) {
+        for replica in ReplicaId::all(name, container.replicas).chain(stand_ins(project, observed, name)) {
             let full = replica.to_string();
             let attached: Vec<Attached> = attachments(container)
                 .into_iter()
@@ -86,6 +88,11 @@ pub fn desired(
                     Some(Attached { network: attachment.network, record, address, alias: attachment.alias })
                 })
                 .collect();
+            let stands_in = replica.index > container.replicas;
+            // A network without room for it has been left out.
+            if stands_in && attached.len() < attachments(container).len() {
+                continue;
+            }
             let mut one = Desired {
                 name: full.clone(),
                 container: name.clone(),
@@ -97,6 +104,7 @@ pub fn desired(
                 networks: attached,
                 ports: ports.clone(),
                 aspects: BTreeMap::new(),
+                stands_in,
             };
             one.aspects = aspects(&one, project, observed, images, &file_env);
             all.insert(full, one);
@@ -112,15 +120,53 @@ fn addresses(
     networks: &BTreeMap<Name, NetworkRecord>,
     errors: &mut Vec<Error>,
 ) -> BTreeMap<Name, BTreeMap<String, Ipv4Addr>> {
-    let mut wishes: BTreeMap<Name, Vec<(String, Option<Ipv4Addr>)>> = BTreeMap::new();
+    /// The replicas of a network, each with the address that the project file gives it.
+    #[derive(Default)]
+    struct Wishes {
+        replicas: Vec<(String, Option<Ipv4Addr>)>,
+        stand_ins: Vec<(String, Option<Ipv4Addr>)>,
+    }
+    let mut wishes: BTreeMap<Name, Wishes> = BTreeMap::new();
     for (name, container) in &project.containers {
         for attachment in attachments(container) {
-            let list = wishes.entry(attachment.network).or_default();
-            list.extend(ReplicaId::all(name, container.replicas).map(|replica| (replica.to_string(), attachment.address)));
+            let found = wishes.entry(attachment.network).or_default();
+            found
+                .replicas
+                .extend(ReplicaId::all(name, container.replicas).map(|replica| (replica.to_string(), attachment.address)));
+            found.stand_ins.extend(stand_ins(project, observed, name).into_iter().map(|replica| (replica.to_string(), None)));
         }
     }
-    let assigned = wishes.into_iter().filter_map(|(network, list)| networks.get(&network).map(|record| (network, record, list)));
-    assigned.map(|(network, record, list)| (network.clone(), assign(&network, record, &list, observed, places, errors))).collect()
+    let mut assigned = BTreeMap::new();
+    for (network, Wishes { mut replicas, stand_ins }) in wishes {
+        let Some(record) = networks.get(&network) else { continue };
+        let mut given = assign(&network, record, &replicas, observed, places, errors);
+        if !stand_ins.is_empty() {
+            // They get what the others leave; that a network has no room for them is no error.
+            replicas.extend(stand_ins);
+            given.extend(assign(&network, record, &replicas, observed, places, &mut Vec::new()));
+        }
+        assigned.insert(network, given);
+    }
+    assigned
+}
+
+/// The further replicas that can serve while a container's others are replaced: those on record, which may have served before,
+/// and as many new ones as it needs.
+fn stand_ins(project: &Project, observed: &Observed, name: &Name) -> Vec<ReplicaId> {
+    let Some(container) = project.containers.get(name) else { return Vec::new() };
+    let most = container.stand_ins();
+    if most == 0 {
+        return Vec::new();
+    }
+    let prefix = format!("{name}-");
+    let recorded = observed.record.containers.range(prefix.clone()..).take_while(|(full, _)| full.starts_with(&prefix));
+    let recorded: BTreeSet<u32> = recorded.filter(|(_, one)| one.container == *name).map(|(_, one)| one.replica).collect();
+    let replica = |index| ReplicaId { container: name.clone(), index };
+    // The name of a replica may be that of another container.
+    let is_free =
+        |index: &u32| !recorded.contains(index) && !project.containers.contains_key(replica(*index).to_string().as_str());
+    let new = (container.replicas + 1..).filter(is_free).take(usize::try_from(most).unwrap_or(usize::MAX));
+    recorded.range(container.replicas + 1..).copied().chain(new).map(replica).collect()
 }
 
 /// The published ports; a port that another instance of the same project has is moved to this instance's
@@ -247,6 +293,8 @@ fn aspects(
         hostname,
         // Each replica is a container of its own.
         replicas: _,
+        // It only says how they are replaced.
+        update: _,
         // The planned subnets, addresses and ports are used instead.
         networks: _,
         publish: _,

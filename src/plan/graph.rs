@@ -1,8 +1,9 @@
 //! A plan as a graph: which tasks there are, and what each waits for.
 
 use super::desired::Desired;
-use super::observed::{ContainerRecord, InstanceRecord, Port};
+use super::observed::{ContainerRecord, InstanceRecord};
 use super::task::{Action, Change, Deed, Object, Task};
+use super::turns::{Turns, clash};
 use crate::model::Name;
 use crate::project::{MountSource, Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,8 @@ pub struct Parts<'a> {
     pub desired: &'a BTreeMap<String, Desired>,
     pub volumes: &'a BTreeSet<Name>,
     pub deeds: &'a BTreeMap<String, Deed>,
+    /// The containers whose replicas are replaced in turns.
+    pub turns: &'a BTreeMap<Name, Turns>,
     pub changes: Vec<Change>,
     /// The containers that the plan is limited to; all if empty.
     pub only: &'a BTreeSet<Name>,
@@ -47,7 +50,7 @@ pub struct Parts<'a> {
 
 /// The tasks of a plan, in reading order; none if nothing changes.
 pub fn graph(parts: Parts) -> Vec<Task> {
-    let Parts { project, record, desired, volumes, deeds, mut changes, only } = parts;
+    let Parts { project, record, desired, volumes, deeds, turns, mut changes, only } = parts;
     if changes.is_empty() {
         return Vec::new();
     }
@@ -71,20 +74,25 @@ pub fn graph(parts: Parts) -> Vec<Task> {
 
     let gone = |name: &&String| deeds.get(*name) == Some(&Deed::End);
     let old = |name: &&String| record.containers.contains_key(*name) && matches!(deeds.get(*name), Some(Deed::Start(_)));
-    let leaving: Vec<String> = record.containers.keys().filter(|name| gone(name) || old(name)).cloned().collect();
+    let last: BTreeSet<&String> = turns.values().flat_map(|turns| &turns.last).collect();
+    let leaves = |name: &&String| (gone(name) || old(name)) && !last.contains(*name);
+    let leaving: Vec<String> = record.containers.keys().filter(leaves).cloned().collect();
     let moved = take(&|change| matches!(change.object, Object::Setting | Object::Network));
     let stays = |name: &&String| {
         let wish = desired.get(*name).zip(record.containers.get(*name)).filter(|_| moved.is_empty());
         wish.is_some_and(|(wish, known)| keeps_its_place(wish, known, volumes, desired.values(), deeds))
     };
-    let late: BTreeSet<String> = leaving.iter().filter(old).filter(stays).cloned().collect();
+    let settled = |name: &String| Action::Settle { container: name.clone() }.name();
+    let waits_for_turn: BTreeMap<&String, BTreeSet<String>> = turns.values().flat_map(|turns| in_turn(turns, &settled)).collect();
+    let is_late = |name: &&String| waits_for_turn.contains_key(*name) || old(name) && stays(name);
+    let late: BTreeSet<String> = leaving.iter().filter(is_late).cloned().collect();
     let mut ends = ending(Some(project), &leaving);
     for task in &mut ends {
         task.after.insert(Action::Prepare.name());
         task.whatever.retain(|user| !late.iter().any(|name| Action::End { container: name.clone() }.name() == *user));
     }
-    let is_late = |task: &Task| matches!(&task.action, Action::End { container } if late.contains(container));
-    let (mut late_ends, mut ends): (Vec<Task>, Vec<Task>) = ends.into_iter().partition(is_late);
+    let ends_late = |task: &Task| matches!(&task.action, Action::End { container } if late.contains(container));
+    let (mut late_ends, mut ends): (Vec<Task>, Vec<Task>) = ends.into_iter().partition(ends_late);
     let connect = Task::new(Action::Connect, names(&ends).into_iter().chain(one(&Action::Prepare)).collect());
     tasks.push(Task { changes: moved, ..connect });
     let fill = |volume: &Name| {
@@ -119,7 +127,7 @@ pub fn graph(parts: Parts) -> Vec<Task> {
         let end = Action::End { container: name.clone() }.name();
         if start(name).is_some() {
             for (needed, until) in &wish.spec.depends_on {
-                for other in desired.values().filter(|other| other.container == *needed) {
+                for other in desired.values().filter(|other| other.container == *needed && !other.stands_in) {
                     let wait = Action::Await { container: other.name.clone(), until: *until };
                     after.insert(wait.name());
                     waits.entry(wait.name()).or_insert_with(|| Task::new(wait, begun(&other.name)));
@@ -129,11 +137,24 @@ pub fn graph(parts: Parts) -> Vec<Task> {
         // It is ended as late as it can be: what it waits for may fail, and then it goes on.
         if let Some(end) = late_ends.iter_mut().find(|task| task.name == end) {
             end.after.extend(after.clone());
+            end.after.extend(waits_for_turn.get(name).into_iter().flatten().cloned());
             after.insert(end.name.clone());
         }
         starts.push(Task { changes: said(name), ..Task::new(action, after) });
     }
-    let publish = Task { whatever: names(&starts), ..Task::new(Action::Publish, one(&Action::Admit)) };
+    let retire = |turns: &Turns| {
+        let over: BTreeSet<String> = turns.first.iter().chain(turns.turns.iter().flatten()).map(settled).collect();
+        let retire = |name: &String| {
+            let gone = deeds.get(name) == Some(&Deed::End);
+            let changes = if gone { said(name) } else { Vec::new() };
+            let task = Task::new(Action::Retire { container: name.clone() }, one(&Action::Admit));
+            Task { changes, whatever: over.clone(), ..task }
+        };
+        turns.last.iter().map(retire).collect::<Vec<_>>()
+    };
+    let retires: Vec<Task> = turns.values().flat_map(retire).collect();
+    let done = names(&starts).into_iter().chain(names(&retires)).collect();
+    let publish = Task { whatever: done, ..Task::new(Action::Publish, one(&Action::Admit)) };
     for task in &mut ends {
         if let Action::End { container } = &task.action
             && deeds.get(container) == Some(&Deed::End)
@@ -141,20 +162,36 @@ pub fn graph(parts: Parts) -> Vec<Task> {
             task.changes = said(container);
         }
     }
-    // The containers are watched only after all have been started.
+    let in_turns: BTreeSet<&String> =
+        turns.values().flat_map(|turns| turns.first.iter().chain(turns.turns.iter().flatten())).collect();
+    // The containers are watched only after all have been started, except those for which others wait.
     let settle = |name: &String| {
         let settle = Task::new(Action::Settle { container: name.clone() }, begun(name));
-        Task { whatever: one(&Action::Publish), ..settle }
+        if in_turns.contains(name) { settle } else { Task { whatever: one(&Action::Publish), ..settle } }
     };
-    let meant = desired.iter().filter(|(_, wish)| only.is_empty() || only.contains(&wish.container));
-    let settles: Vec<Task> = meant.map(|(name, _)| settle(name)).collect();
+    let meant = |wish: &Desired| only.is_empty() || only.contains(&wish.container);
+    let is_watched =
+        |name: &&String| in_turns.contains(*name) || desired.get(*name).is_some_and(|wish| meant(wish) && !wish.stands_in);
+    let settles: Vec<Task> = desired.keys().filter(is_watched).map(settle).collect();
     tasks.extend(waits.into_values());
     tasks.extend(starts);
     tasks.extend(ends);
     tasks.extend(late_ends);
+    tasks.extend(retires);
     tasks.push(publish);
     tasks.extend(settles);
     tasks
+}
+
+/// What the end of each replica waits for that has its turn: the replicas of the turn before have come up.
+fn in_turn<'a>(turns: &'a Turns, settled: &dyn Fn(&String) -> String) -> Vec<(&'a String, BTreeSet<String>)> {
+    let mut before: BTreeSet<String> = turns.first.iter().map(settled).collect();
+    let mut found = Vec::new();
+    for turn in &turns.turns {
+        found.extend(turn.iter().map(|name| (name, before.clone())));
+        before = turn.iter().map(settled).collect();
+    }
+    found
 }
 
 /// Whether a container that is replaced can go on until what it waits for is there: it waits for something, its addresses stay,
@@ -168,11 +205,7 @@ fn keeps_its_place<'a>(
 ) -> bool {
     let addresses: BTreeMap<_, _> = wish.networks.iter().map(|attached| (attached.network.clone(), attached.address)).collect();
     let starts = |other: &Desired| other.name != wish.name && matches!(deeds.get(&other.name), Some(Deed::Start(_)));
-    let same = |a: &Port, b: &Port| {
-        let anywhere = a.address.is_unspecified() || b.address.is_unspecified();
-        (a.port, a.protocol) == (b.port, b.protocol) && (anywhere || a.address == b.address)
-    };
-    let takes = |other: &Desired| other.ports.iter().any(|port| known.ports.iter().any(|old| same(port, old)));
+    let takes = |other: &Desired| other.ports.iter().any(|port| known.ports.iter().any(|old| clash(port, old)));
     // A volume is filled only while nobody has it.
     let fills = wish.spec.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Volume(name) if fills.contains(name)));
     let stays = !fills && addresses == known.addresses && !all.any(|other| starts(other) && takes(other));

@@ -19,6 +19,7 @@ mod mark;
 mod observed;
 mod task;
 mod trust;
+mod turns;
 mod wants;
 
 pub use address::{attachments, free_subnet};

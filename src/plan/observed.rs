@@ -240,6 +240,9 @@ pub struct ContainerRecord {
     /// How far it is, if it is a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobState>,
+    /// Whether it is replaced in turns: ports lead to it only when it is healthy, if another one is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_turns: bool,
     pub generation: u64,
 }
 

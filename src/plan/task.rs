@@ -76,6 +76,10 @@ pub enum Action {
     End {
         container: String,
     },
+    /// Ends a replica that is no longer wanted once others have been replaced; it goes on if one of them did not come up.
+    Retire {
+        container: String,
+    },
     /// Creates and removes networks.
     Connect,
     /// Creates a volume, with the files that images have at its mount point.
@@ -135,6 +139,7 @@ impl Action {
             Self::Build { image } => format!("build {image}"),
             Self::Prepare => "prepare".into(),
             Self::End { container } => format!("end {container}"),
+            Self::Retire { container } => format!("retire {container}"),
             Self::Connect => "connect".into(),
             Self::Fill { volume } => format!("fill {volume}"),
             Self::Record => "record".into(),
@@ -195,7 +200,7 @@ pub struct Plan {
 
 impl Plan {
     /// The version of the format.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 
     /// The changes of all its tasks, for display.
     pub fn changes(&self) -> impl Iterator<Item = &Change> {

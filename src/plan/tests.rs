@@ -238,6 +238,7 @@ impl Host {
                 labels: one.spec.labels.clone(),
                 web: one.web(),
                 job: one.is_job().then_some(JobState::Done),
+                in_turns: one.spec.update.is_some(),
                 generation: 1,
             };
             self.observed.record.containers.insert(name.clone(), record);
@@ -787,4 +788,154 @@ fn the_record_of_a_job_says_how_far_it_is_and_that_of_a_container_does_not() {
     assert_eq!(value["containers"]["migrate-1"]["job"], "done");
     assert!(value["containers"]["web-1"].get("job").is_none());
     assert_eq!(serde_json::from_value::<InstanceRecord>(value).unwrap(), record);
+}
+
+const TURNS: &str = r#"
+project "shop"
+image "base" { debian "bookworm" { package "python3" } }
+container "web" {
+    image "base"
+    replicas 2
+    env LEVEL="info"
+    publish 8080 to=80
+    healthcheck { tcp 80 }
+    update { order "start-first"; }
+}
+container "proxy" { image "base"; depends-on "web"; }
+"#;
+
+fn in_turns(text: &str) -> Host {
+    let mut host = Host::new(text);
+    host.resolve("1");
+    host.converge();
+    host
+}
+
+/// What each task that is about a replica waits for.
+fn order(planned: &Planned) -> BTreeMap<String, String> {
+    let of_replica = |name: &str| ["end ", "start ", "retire ", "settle "].iter().any(|verb| name.starts_with(verb));
+    let tasks = planned.plan.tasks.iter().filter(|task| of_replica(&task.name));
+    let waits = |task: &Task| {
+        let all = task.after.iter().chain(&task.whatever).filter(|name| of_replica(name));
+        all.cloned().collect::<Vec<_>>().join(", ")
+    };
+    tasks.map(|task| (task.name.clone(), waits(task))).collect()
+}
+
+#[test]
+fn a_further_replica_serves_while_others_are_replaced_one_after_the_other() {
+    let mut host = in_turns(TURNS);
+    host.text = TURNS.replace("info", "debug");
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Container web-1 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:7)
+    ~ Container web-2 [replace] <- env.LEVEL "info" → "debug" (stead.kdl:7)
+    + Container web-3 [stands in] <- it serves while the others are replaced, then ends (stead.kdl:10)
+    "#);
+    let planned = host.planned();
+    let order = order(&planned);
+    for (task, waits) in [
+        ("start web-3", ""),
+        ("settle web-3", "start web-3"),
+        ("end web-1", "settle web-3"),
+        ("start web-1", "end web-1"),
+        ("settle web-1", "start web-1"),
+        ("end web-2", "settle web-1"),
+        ("start web-2", "end web-2"),
+        ("settle web-2", "start web-2"),
+        ("retire web-3", "settle web-1, settle web-2, settle web-3"),
+        ("settle proxy-1", ""),
+    ] {
+        assert_eq!(order[task], waits, "{task}");
+    }
+    let address = |name: &str| planned.desired[name].networks[0].address;
+    assert!(address("web-3") > address("web-2") && address("web-3") != address("proxy-1"), "it has an address of its own");
+    assert_eq!(planned.desired["web-3"].ports, planned.desired["web-1"].ports);
+}
+
+#[test]
+fn one_replica_has_a_stand_in_too_and_nothing_is_planned_for_those_that_stay() {
+    let text = TURNS.replace("replicas 2", "replicas 1");
+    let mut host = in_turns(&text);
+    assert_eq!(host.lines(), "");
+    assert!(!host.planned().desired.contains_key("web-2"));
+    host.text = text.replace("info", "debug");
+    let order = order(&host.planned());
+    assert_eq!((order["end web-1"].as_str(), order["retire web-2"].as_str()), ("settle web-2", "settle web-1, settle web-2"));
+}
+
+#[test]
+fn as_many_as_are_wanted_are_replaced_at_once() {
+    let text = TURNS.replace("replicas 2", "replicas 5").replace("\"start-first\";", "\"start-first\"; parallel 2;");
+    let mut host = in_turns(&text);
+    host.text = text.replace("info", "debug");
+    let order = order(&host.planned());
+    assert_eq!(
+        (order["end web-1"].as_str(), order["end web-2"].as_str()),
+        ("settle web-6, settle web-7", "settle web-6, settle web-7")
+    );
+    assert_eq!(order["end web-3"], "settle web-1, settle web-2");
+    assert_eq!(order["end web-5"], "settle web-3, settle web-4");
+    assert!(!order.contains_key("start web-8"));
+}
+
+#[test]
+fn stop_first_in_turns_starts_nothing_before() {
+    let text = TURNS.replace("order \"start-first\";", "parallel 1;");
+    let mut host = in_turns(&text);
+    host.text = text.replace("info", "debug");
+    let order = order(&host.planned());
+    assert_eq!((order["end web-1"].as_str(), order["end web-2"].as_str()), ("", "settle web-1"));
+    assert!(!order.contains_key("start web-3"));
+}
+
+#[test]
+fn what_starts_in_an_empty_place_serves_while_others_are_replaced() {
+    let mut host = in_turns(TURNS);
+    host.text = TURNS.replace("info", "debug");
+    host.observed.containers.insert("web-2".into(), Seen::Down(Down::Ended(1)));
+    let down = order(&host.planned());
+    assert!(!down.contains_key("start web-3"), "{down:?}");
+    assert_eq!((down["end web-1"].as_str(), down["start web-2"].as_str()), ("settle web-2", ""));
+}
+
+#[test]
+fn a_stand_in_that_was_left_serves_again_and_an_old_one_goes_last() {
+    let mut host = in_turns(&TURNS.replace("replicas 2", "replicas 3"));
+    // web-3 is as it is wanted, and its number is no longer: it serves while web-1 is replaced.
+    host.text = TURNS.into();
+    host.observed.drift.insert("web-1".into(), Drifted { files: 1, digest: Digest::of("drift") });
+    let again = order(&host.planned());
+    assert!(!again.contains_key("start web-3") && !again.contains_key("start web-4"), "{again:?}");
+    assert_eq!((again["end web-1"].as_str(), again["retire web-3"].as_str()), ("settle web-3", "settle web-1, settle web-3"));
+    // It is another one than is wanted now: it goes on until all are replaced, and a new one stands in.
+    host.text = TURNS.replace("info", "debug");
+    let other = order(&host.planned());
+    assert_eq!(other["end web-1"], "settle web-4");
+    assert!(other.contains_key("retire web-3") && other.contains_key("retire web-4"), "{other:?}");
+    // Nothing is replaced: it ends when the others have come up.
+    host.text = TURNS.into();
+    host.observed.drift.clear();
+    assert_eq!(order(&host.planned())["retire web-3"], "settle web-1, settle web-2");
+}
+
+#[test]
+fn a_network_that_changes_ends_its_containers_all_at_once() {
+    let text = format!("{TURNS}network \"default\" mtu=1400\n");
+    let mut host = in_turns(TURNS);
+    host.text = text.replace("info", "debug");
+    let order = order(&host.planned());
+    assert!(!order.contains_key("start web-3") && !order["end web-1"].contains("settle"), "{order:?}");
+}
+
+#[test]
+fn nobody_stands_in_if_an_image_turns_out_to_be_the_same() {
+    let mut host = in_turns(TURNS);
+    let before = std::mem::take(host.results.get_mut());
+    let planned = host.planned();
+    assert!(planned.builds() && planned.deeds.contains_key("web-3"), "{:?}", planned.deeds);
+    *host.results.get_mut() = before;
+    let project = host.load();
+    let built = host.planned().built;
+    let (_, deeds) = settle((&project.project.unwrap(), &project.places), &host.observed, &planned, &built).unwrap();
+    assert_eq!(deeds, BTreeMap::new());
 }

@@ -31,6 +31,9 @@ pub struct Container {
     pub groups: Vec<String>,
     pub hostname: Option<String>,
     pub replicas: u32,
+    /// How running replicas are replaced; all at once if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
     pub networks: Vec<Attachment>,
     pub publish: Vec<Publish>,
     pub mounts: Vec<Mount>,
@@ -62,6 +65,31 @@ pub struct Container {
     /// What makes it a job; a container runs as long as the environment is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobSpec>,
+}
+
+/// How running replicas are replaced: some at a time, and the next only when those before them have come up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Update {
+    pub order: UpdateOrder,
+    /// How many are replaced at once.
+    pub parallel: u32,
+}
+
+/// What happens first when a replica is replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    StopFirst,
+    /// Another replica comes up before the old one is stopped.
+    StartFirst,
+}
+
+impl Container {
+    /// How many further replicas serve while others are replaced.
+    pub fn stand_ins(&self) -> u32 {
+        let update = self.update.filter(|update| update.order == UpdateOrder::StartFirst);
+        update.map_or(0, |update| update.parallel.min(self.replicas))
+    }
 }
 
 /// What makes a container a job: it runs to its end, and once for the same inputs.

@@ -19,7 +19,7 @@ pub use command::NamedCommand;
 pub use confine::{Namespaces, NetworkMode, Security, is_namespaced};
 pub use container::{
     Attachment, Container, EnvFile, FileUse, Health, JobSpec, Log, LogDriver, Mount, MountSource, Probe, Propagation, Protocol,
-    Publish, Restart, Tmpfs, Until, is_command_line, is_one_off,
+    Publish, Restart, Tmpfs, Until, Update, UpdateOrder, is_command_line, is_one_off,
 };
 pub use image::{Base, Image, Mirror, Outside};
 pub use limits::{IoLimit, Limits, Ulimit};

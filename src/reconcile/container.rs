@@ -107,6 +107,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     let image = one.image.as_ref().ok_or_else(|| Error::new(format!("the image {} is not built", one.image_name)))?;
     let instance = maker.instance;
     private_folder(folder.path())?;
+    monitor::readmit(folder)?;
     let writes = instance.root(&one.name, generation);
     let empty = writes.join("empty");
     for path in [writes.join("upper"), writes.join("work"), folder.join("root"), folder.join("scratch"), empty.clone()] {
@@ -177,6 +178,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         stop_grace: one.spec.stop_grace,
         restart: one.spec.restart,
         restart_unhealthy: one.spec.restart_unhealthy,
+        in_turns: one.spec.update.is_some(),
         health: health.cloned(),
         timeout: one.spec.job.as_ref().and_then(|job| job.timeout),
         log_quota: limits.log.unwrap_or(Size(one.spec.log.size.0 * u64::from(one.spec.log.files))),

@@ -15,6 +15,7 @@ pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink
     cross.cycles("container", "`depends-on`", &containers);
     cross.ports();
     cross.replicas();
+    cross.updates();
     cross.dependencies();
     cross.subnets();
     cross.sysctls();
@@ -322,6 +323,42 @@ impl Cross<'_> {
                 self.sink
                     .push(Diagnostic::error("replicas", self.place(&key), message).help("take `address=` or `replicas` out"));
             }
+        }
+    }
+
+    /// Reports containers that are to be replaced start-first, and of which there cannot be two at once.
+    fn updates(&mut self) {
+        for (name, container) in self.project.containers.iter().filter(|(_, container)| container.stand_ins() > 0) {
+            let path = NodePath::container(name);
+            let with_address = container.networks.iter().find(|attachment| attachment.address.is_some());
+            if let Some(attachment) = with_address {
+                let key = path.clone().named("network", &attachment.network);
+                self.cannot_start_first(&path, &key, "two replicas cannot have one address", "take `address=` out");
+            } else if let Some(port) = self.port_on_host(container) {
+                let why = format!("two replicas cannot listen to port {port} of the host's network");
+                self.cannot_start_first(&path, &path.clone().node("namespace"), &why, "take `namespace` out");
+            }
+        }
+    }
+
+    fn cannot_start_first(&mut self, path: &NodePath, other: &NodePath, why: &str, help: &str) {
+        let message = format!("\"start-first\" needs two replicas at once, and {why}");
+        let diagnostic = Diagnostic::error("update", self.place(&path.clone().node("update")), message)
+            .other(self.place(other), "because of this")
+            .help(format!("{help}, or write order \"stop-first\""));
+        self.sink.push(diagnostic);
+    }
+
+    /// A port that a container surely has on the host's network.
+    fn port_on_host(&self, container: &Container) -> Option<u16> {
+        if container.namespaces.network != NetworkMode::Host {
+            return None;
+        }
+        let image = || self.project.images.get(&container.image);
+        let health = container.healthcheck.as_ref().or_else(|| image()?.healthcheck.as_ref());
+        match health.map(|health| &health.probe) {
+            Some(Probe::Http { port, .. } | Probe::Tcp(port)) => Some(*port),
+            _ => None,
         }
     }
 

@@ -453,6 +453,26 @@ const CONTAINER_CHILDREN: &[Node] = &[
     GROUP_ADD,
     Node::new("hostname", "The host name.", "hostname \"web.example.com\"").args(&[arg("name", Host)]).or(Default::Follows("the container's name")),
     Node::new("replicas", "Number of replicas.", "replicas 2").args(&[arg("count", Integer(0, 1000))]).or(Default::Integer(1)),
+    Node::new(
+        "update",
+        "How replicas that run are replaced: some at a time, and the next only when those have come up (healthy; without a health \
+         check, running for a moment). If one does not come up, the others go on as they were. Without this node all are stopped, \
+         then all are started.",
+        "update { order \"start-first\"; parallel 2; }",
+    )
+    .children(&[
+        Node::new(
+            "order",
+            "\"start-first\" starts further replicas that serve while others are replaced, so that no request to a published port \
+             is lost; they are numbered after the last one, and end when all are replaced.",
+            "order \"start-first\"",
+        )
+        .args(&[arg("order", Choice(&["stop-first", "start-first"]))])
+        .or(Default::Text("stop-first")),
+        Node::new("parallel", "How many are replaced at once.", "parallel 2")
+            .args(&[arg("count", Integer(1, 1000))])
+            .or(Default::Integer(1)),
+    ]),
     ATTACHMENT,
     Node::new(
         "publish",

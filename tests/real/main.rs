@@ -41,6 +41,7 @@ mod signatures;
 mod sources;
 mod ssh;
 mod storage;
+mod turns;
 mod view;
 mod volumes;
 mod watch;

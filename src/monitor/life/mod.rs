@@ -518,6 +518,9 @@ impl Monitor {
             if changed {
                 self.told_health = health;
                 self.event("health_status", &[("health", format!("{health:?}").to_lowercase())]);
+                if self.spec.in_turns {
+                    self.follow(Duration::ZERO);
+                }
                 if health == Health::Unhealthy && self.spec.restart_unhealthy && !self.status.stopped && self.stopping.is_none() {
                     self.note("stead: the container is unhealthy and is restarted");
                     self.recycling = true;

@@ -37,6 +37,9 @@ fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
     let container = match &tasks[*first].action {
         Action::Await { container, .. } => container,
         Action::End { .. } => return why_follows(tasks, states, *first),
+        Action::Settle { container } => {
+            return Some(format!("it goes on as it was, because {container}, which was to come up before, did not"));
+        }
         _ => return None,
     };
     match &states[*first] {

@@ -27,6 +27,7 @@ mod failures;
 mod prepare;
 mod publish;
 mod record;
+mod turns;
 
 use condition::{ran, reached, settled};
 
@@ -122,8 +123,12 @@ impl<'a> Executor<'a> {
 
     /// Ends a container. One that goes on until its replacement can start is not on record as that one before.
     fn end(&self, name: &str) -> Result<Came> {
-        if !matches!(self.certain()?.deeds.get(name), Some(Deed::End | Deed::Start(_))) {
+        let deed = self.certain()?.deeds.get(name);
+        if !matches!(deed, Some(Deed::End | Deed::Start(_))) {
             return Ok(Came::Unneeded);
+        }
+        if deed == Some(&Deed::End) || self.late.contains(name) {
+            self.lead_away(name)?;
         }
         if self.instance().container(name).alive() {
             self.tell(name, "stopping");
@@ -257,7 +262,7 @@ impl Work for Executor<'_> {
             // It contacts servers and may take long.
             Action::Resolve => Lane::Threads("resolve", 1),
             Action::Build { .. } => Forge::lane(),
-            Action::End { .. } => Lane::Threads("end", down::ENDS),
+            Action::End { .. } | Action::Retire { .. } => Lane::Threads("end", down::ENDS),
             Action::Start { .. } | Action::Adjust { .. } => Lane::Threads("start", STARTS),
             Action::Await { .. } | Action::Settle { .. } => Lane::Looks,
             Action::Prepare | Action::Connect | Action::Fill { .. } | Action::Record | Action::Admit | Action::Publish => {
@@ -272,6 +277,7 @@ impl Work for Executor<'_> {
             Action::Build { image } => self.forge.build(self.lock(), image)?,
             Action::Prepare => self.prepare()?,
             Action::End { container } => return self.end(container),
+            Action::Retire { container } => return self.retire(container),
             Action::Connect => self.connect()?,
             Action::Fill { volume } => self.fill(volume)?,
             Action::Record => self.put_on_record()?,
@@ -289,6 +295,7 @@ impl Work for Executor<'_> {
             Action::Await { container, .. } if self.is_job(container) => self.job(container, ""),
             Action::Settle { container } if self.is_job(container) => self.job(container, "it "),
             Action::Await { container, until } => reached(&self.instance().container(container), *until),
+            Action::Settle { container } if self.stands_idle(container) => Look::Yes,
             Action::Settle { container } => {
                 let folder = self.instance().container(container);
                 let look = settled(&folder);

@@ -21,7 +21,9 @@ impl Executor<'_> {
         let mut record = self.record();
         let own = record.networks.iter().filter(|(name, old)| !old.external && wanted.get(*name) != Some(old));
         network::delete_links(&own.map(|(_, old)| old.bridge.clone()).collect::<Vec<_>>())?;
-        let gone: Vec<&String> = certain.deeds.iter().filter(|(_, deed)| **deed == Deed::End).map(|(name, _)| name).collect();
+        let ends = |name: &String| !self.retires(name);
+        let gone = certain.deeds.iter().filter(|(name, deed)| **deed == Deed::End && ends(name));
+        let gone: Vec<&String> = gone.map(|(name, _)| name).collect();
         for name in &gone {
             record.containers.remove(*name);
         }
@@ -73,6 +75,7 @@ impl Executor<'_> {
     pub(super) fn publish(&self) -> Result<()> {
         self.ship()?;
         self.neighbours()?;
+        self.lead_back()?;
         self.news.store(false, Ordering::Relaxed);
         self.open()?;
         match std::fs::remove_file(self.instance().opening()) {
@@ -126,8 +129,8 @@ impl Executor<'_> {
         ship::start(&run, &manifest)
     }
 
-    /// Updates the neighbours of containers that were already running; those just started know them.
-    fn neighbours(&self) -> Result<()> {
+    /// Updates what running containers know of their neighbours; those just started know them.
+    pub(super) fn neighbours(&self) -> Result<()> {
         let certain = self.certain()?;
         for one in certain.desired.values().filter(|one| !certain.starting.contains(&one.name)) {
             let folder = self.instance().container(&one.name);

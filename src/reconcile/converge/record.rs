@@ -51,6 +51,7 @@ impl Executor<'_> {
                 labels: one.spec.labels.clone(),
                 web: one.web(),
                 job: one.is_job().then_some(JobState::Begun),
+                in_turns: one.spec.update.is_some(),
                 generation,
             },
         );

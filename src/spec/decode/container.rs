@@ -109,6 +109,7 @@ impl Decoder<'_> {
             groups: node.all("group-add").flat_map(Tree::words).collect(),
             hostname: node.child("hostname").and_then(Tree::text),
             replicas: node.first("replicas").and_then(as_u32)?,
+            update: node.child("update").and_then(update),
             networks: self.attachments(node),
             publish: node.all("publish").filter_map(|child| self.publish(child)).collect(),
             mounts: node.all("mount").filter_map(|child| self.mount(child)).collect(),
@@ -357,6 +358,14 @@ impl Decoder<'_> {
         }
         policy
     }
+}
+
+fn update(node: &Tree) -> Option<Update> {
+    let order = match node.child("order").and_then(Tree::text).as_deref() {
+        Some("start-first") => UpdateOrder::StartFirst,
+        _ => UpdateOrder::StopFirst,
+    };
+    Some(Update { order, parallel: node.first("parallel").and_then(as_u32)? })
 }
 
 fn namespaces(node: &Tree) -> Namespaces {
