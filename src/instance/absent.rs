@@ -1,9 +1,10 @@
 //! Files that a project names and that are not there: no fault of the project file, but `up` will need them.
 
-use crate::model::Location;
+use crate::model::{Location, nearest};
 use crate::project::{ConfigSource, Locations, MountSource, NodePath, Project};
 use crate::spec::Diagnostic;
-use std::path::Path;
+use crate::sys;
+use std::path::{Component, Path};
 
 /// A warning for each file or directory that is named and not there.
 pub fn absent(project: &Project, places: &Locations, folder: &Path) -> Vec<Diagnostic> {
@@ -12,8 +13,8 @@ pub fn absent(project: &Project, places: &Locations, folder: &Path) -> Vec<Diagn
         let place = places.of(&at).cloned().unwrap_or(Location { file: String::new(), line: 1, offset: 0, length: 0 });
         let is_absent = folder.join(path).symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         if is_absent {
-            found
-                .push(Diagnostic::warning("absent-file", place, format!("{what} \"{path}\" is not there")).help(help.to_owned()));
+            let help = similar(folder, path).map_or_else(|| help.to_owned(), |near| format!("perhaps \"{near}\"; else {help}"));
+            found.push(Diagnostic::warning("absent-file", place, format!("{what} \"{path}\" is not there")).help(help));
         }
     };
     for (name, path) in &project.secrets {
@@ -33,6 +34,10 @@ pub fn absent(project: &Project, places: &Locations, folder: &Path) -> Vec<Diagn
         for input in container.job.iter().flat_map(|job| &job.inputs).filter(|input| !input.contains(['*', '?', '['])) {
             look(input, "the job's input", path.clone().node("inputs"), "make it, or leave it out");
         }
+        for rule in container.watch.iter().filter(|_| container.job.is_none()).flat_map(|watch| &watch.rules) {
+            let at = path.clone().node("watch").named(rule.word(), &rule.path);
+            look(&rule.path, "the watched path", at, "make it: it is watched from then on");
+        }
         for mount in &container.mounts {
             if let (MountSource::Bind(from), false) = (&mount.source, mount.create) {
                 let at = path.clone().named("mount", &mount.to);
@@ -41,4 +46,15 @@ pub fn absent(project: &Project, places: &Locations, folder: &Path) -> Vec<Diagn
         }
     }
     found
+}
+
+/// What is there under a similar name, in the same directory.
+fn similar(folder: &Path, path: &str) -> Option<String> {
+    let path = Path::new(path);
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let (above, name) = (path.parent()?, path.file_name()?.to_str()?);
+    // A directory that cannot be listed has nothing to suggest.
+    let there = if inside { sys::names(&folder.join(above)).ok()? } else { Vec::new() };
+    let near = nearest(name, there.iter().map(String::as_str))?;
+    Some(above.join(near).display().to_string())
 }

@@ -30,7 +30,7 @@ pub use step::{
     Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
     is_commit,
 };
-pub use watch::{Then, Watch, WatchRule};
+pub use watch::{Cover, Then, Watch, WatchRule, cover, no_sync, tidy};
 
 use crate::model::{Name, Subnet};
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,7 @@ use crate::model::{Location, Name, nearest};
 use crate::project::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink: &mut Sink) {
     let mut cross = Cross { project, places, sink };
@@ -16,6 +17,7 @@ pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink
     cross.ports();
     cross.replicas();
     cross.updates();
+    cross.syncs();
     cross.dependencies();
     cross.subnets();
     cross.sysctls();
@@ -337,6 +339,17 @@ impl Cross<'_> {
             } else if let Some(port) = self.port_on_host(container) {
                 let why = format!("two replicas cannot listen to port {port} of the host's network");
                 self.cannot_start_first(&path, &path.clone().node("namespace"), &why, "take `namespace` out");
+            }
+        }
+    }
+
+    /// Reports targets of syncs that cannot be written. It is no error: the container comes up, and its other rules apply.
+    fn syncs(&mut self) {
+        for (name, container) in &self.project.containers {
+            for rule in container.watch.iter().flat_map(|watch| &watch.rules) {
+                let Some((why, help)) = rule.to.as_ref().and_then(|to| no_sync(name, container, Path::new(to))) else { continue };
+                let place = self.place(&NodePath::container(name).node("watch").named(rule.word(), &rule.path));
+                self.sink.push(Diagnostic::warning("no-sync", place, why).help(help));
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use crate::build::Ignore;
 use crate::model::{Error, Mode, Name, spelled};
-use crate::project::{Container, Copy, Locations, MountSource, NodePath, Project, RunSource, Step, Then, WatchRule};
+use crate::project::{
+    Container, Copy, Locations, MountSource, NodePath, Project, RunSource, Step, Then, WatchRule, no_sync, tidy,
+};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A source, one of its containers, and what a change means for that container.
@@ -74,40 +76,6 @@ impl Selection {
                 rules.ignore.hides(&whole) || !is_folder && rules.include.as_ref().is_some_and(|include| !include.hides(&whole))
             })
     }
-}
-
-/// What a mount does to a path of a container.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Cover {
-    /// The container sees its own root there.
-    None,
-    /// A volume that can be written, mounted at this path.
-    Volume(PathBuf),
-    /// Nothing can or may be written there.
-    Hidden(&'static str),
-}
-
-/// What covers a path: the deepest mount at or above it.
-pub fn cover(container: &Container, path: &Path) -> Cover {
-    let path = tidy(path);
-    let kind = |mount: &crate::project::Mount| match &mount.source {
-        MountSource::Volume(_) if mount.read_only => Cover::Hidden("a volume that is mounted read-only"),
-        MountSource::Volume(_) => Cover::Volume(tidy(Path::new(&mount.to))),
-        MountSource::Bind(_) => Cover::Hidden("a bind mount"),
-        MountSource::Image(_) => Cover::Hidden("a mounted image"),
-    };
-    let mounts = container.mounts.iter().map(|mount| (mount.to.as_str(), kind(mount)));
-    let memory = container.tmpfs.iter().map(|tmpfs| (tmpfs.path.as_str(), Cover::Hidden("a file system in memory")));
-    let files =
-        container.secrets.iter().chain(&container.configs).map(|used| (used.to.as_str(), Cover::Hidden("a secret or config")));
-    let all = mounts.chain(memory).chain(files).map(|(to, kind)| (tidy(Path::new(to)), kind));
-    let covering = all.filter(|(to, _)| path.starts_with(to)).max_by_key(|(to, _)| to.components().count());
-    covering.map_or(Cover::None, |(_, kind)| kind)
-}
-
-/// A path without `.` and a `/` at its end.
-pub fn tidy(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// All flows of a project.
@@ -194,21 +162,10 @@ impl Flows {
             let to = tidy(Path::new(to));
             (is_folder, to)
         });
-        if let Some((_, to)) = &to {
-            let why = match cover(container, to) {
-                Cover::Hidden(what) => Some((
-                    format!("{} in container {name} is {what}", to.display()),
-                    "name a path of the container's own root, or in a volume that can be written",
-                )),
-                Cover::None if container.security.read_only => Some((
-                    format!("the root of container {name} is read-only, and so is {}", to.display()),
-                    "mount a volume there, or write `rebuild` instead",
-                )),
-                _ => None,
-            };
-            if let Some((why, help)) = why {
-                return self.problems.push(Error::new(format!("nothing can be synced: {why}")).hint(help).at(place()));
-            }
+        if let Some((_, to)) = &to
+            && let Some((why, help)) = no_sync(name, container, to)
+        {
+            return self.problems.push(Error::new(why).hint(help).at(place()));
         }
         let selection = Selection { rules: patterns.cloned(), ..Selection::default() };
         let to = to.map(|(is_folder, to)| match from.file_name().filter(|_| is_folder) {

@@ -145,6 +145,22 @@ impl Decoder<'_> {
 
     fn watch(&mut self, node: &Tree) -> Watch {
         let rules = node.children.iter().filter_map(|child| self.watch_rule(child)).collect();
+        for child in node.all("ignore").chain(node.all("include")) {
+            for entry in &child.args {
+                let text = entry.text();
+                let whole = text.strip_prefix('!').unwrap_or(&text).trim_end_matches('/');
+                if whole.is_empty() || Pattern::parse(whole).is_none() {
+                    let message = format!("{text:?} is not a pattern");
+                    let help = "write a name with `*`, `?` or classes such as [a-z]; `\\\\[` means the character itself";
+                    self.sink.push(Diagnostic::error("wrong-value", entry.place.clone(), message).help(help));
+                }
+            }
+        }
+        if let (Some(none), Some(rule)) = (node.args.first(), node.children.iter().find(|child| child.is_given())) {
+            let message = "\"none\" switches watching off, and there are rules for it";
+            let diagnostic = Diagnostic::error("watch-none", none.place.clone(), message).other(rule.place.clone(), "this rule");
+            self.sink.push(diagnostic.help("take \"none\" out, or the rules"));
+        }
         let patterns = |name: &str| node.all(name).flat_map(Tree::words).collect();
         Watch { only_rules: node.text().is_some(), rules, ignore: patterns("ignore"), include: patterns("include") }
     }

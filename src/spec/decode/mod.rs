@@ -16,7 +16,7 @@ use super::dockerfile::Request;
 use super::grammar::{self, Node, row};
 use super::language::TOP;
 use super::tree::{Entry, Tree, Value};
-use crate::model::{Duration, Location, Name, Size, Subnet, capability, nearest, nearest_signal, signal_number};
+use crate::model::{Duration, Location, Name, Pattern, Size, Subnet, capability, nearest, nearest_signal, signal_number};
 use crate::project::*;
 use std::collections::BTreeMap;
 use std::path::Path;
