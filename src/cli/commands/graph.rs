@@ -19,7 +19,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let format = match (&arguments.format, &arguments.output) {
-        (Some(format), _) => format.as_str(),
+        (Some(format), Some(path)) => agreed(format, path)?,
+        (Some(format), None) => format.as_str(),
         (None, Some(path)) => by_name(path)?,
         (None, None) => "dot",
     };
@@ -36,6 +37,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         None => context.ui.result(text),
     }
     Ok(0)
+}
+
+/// The format that was asked for, unless the file's name stands for another one.
+fn agreed<'a>(format: &'a str, path: &Path) -> Result<&'a str> {
+    match by_name(path) {
+        Ok(other) if other != format => {
+            Err(Error::new(format!("the name {} stands for {other}, not for {format}", path.display()))
+                .hint("leave --format out, or give the file another name")
+                .usage())
+        }
+        _ => Ok(format),
+    }
 }
 
 /// The format that a file's name stands for.
@@ -59,6 +72,9 @@ mod tests {
         for (name, wanted) in [("a.svg", "svg"), ("x/a.gv", "dot"), ("a.b.mmd", "mermaid")] {
             assert_eq!(by_name(Path::new(name)).unwrap(), wanted);
         }
+        assert_eq!(agreed("dot", Path::new("a.gv")).unwrap(), "dot");
+        assert_eq!(agreed("svg", Path::new("a")).unwrap(), "svg", "a name that stands for none");
+        assert_eq!(agreed("svg", Path::new("x.dot")).unwrap_err().code(), 2);
         for name in ["a", "a.png", ".svg"] {
             assert_eq!(by_name(Path::new(name)).unwrap_err().code(), 2, "{name}");
         }
