@@ -157,26 +157,14 @@ fn word(until: Until) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{self, Choices, Sources};
-
-    struct Text(&'static str);
-
-    impl Sources for Text {
-        fn read(&self, _: &str) -> Result<String, String> {
-            Ok(self.0.to_owned())
-        }
-
-        fn env(&self, _: &str) -> Option<std::ffi::OsString> {
-            None
-        }
-    }
+    use crate::spec::project_of;
 
     #[test]
     fn it_has_what_the_project_has_and_what_it_implies() {
         let text = "project \"p\"\nimage \"a\" { from \"b\"; }\nimage \"b\" { }\nvolume \"unused\"\n\
                     container \"one\" { image \"a\"; publish 53 to=5353 protocol=\"udp\"; mount image=\"b\" to=\"/b\"; }\n\
                     container \"two\" { image \"b\"; replicas 3; depends-on \"one\"; }\n";
-        let project = spec::load("stead.kdl", &Choices::default(), &Text(text)).project.unwrap();
+        let project = project_of(text);
         let graph = graph(&project);
         let shown = |at: usize| format!("{} {}", graph.vertices[at].part.word(), graph.vertices[at].name);
         let all: Vec<String> = (0..graph.vertices.len()).map(shown).collect();

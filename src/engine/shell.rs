@@ -138,24 +138,12 @@ fn private_home(instance: &Instance, caller: &Caller) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{self, Choices, Sources};
-
-    struct Text(&'static str);
-
-    impl Sources for Text {
-        fn read(&self, _: &str) -> Result<String, String> {
-            Ok(self.0.to_owned())
-        }
-
-        fn env(&self, _: &str) -> Option<std::ffi::OsString> {
-            None
-        }
-    }
+    use crate::spec::project_of;
 
     #[test]
     fn the_only_container_or_image_needs_no_name() {
-        let only = |text: &'static str| {
-            let project = spec::load("stead.kdl", &Choices::default(), &Text(text)).project.unwrap();
+        let only = |text: &str| {
+            let project = project_of(text);
             only_one(&project).map(ToString::to_string).map_err(|error| error.to_string())
         };
         assert_eq!(only("project \"p\"\nimage \"i\" { }\nimage \"j\" { }\ncontainer \"c\" { image \"i\"; }"), Ok("c".into()));

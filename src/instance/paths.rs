@@ -107,7 +107,7 @@ fn parts(path: &Path, here: &mut PathBuf) -> VecDeque<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{self, Choices, Sources};
+    use crate::spec::project_of;
     use crate::store::Home;
     use std::os::unix::fs::symlink;
 
@@ -153,17 +153,7 @@ mod tests {
         let instance = Instance::new(&home, &folder, "stead.kdl");
         let text = "project \"p\"\nimage \"i\" { }\ncontainer \"c\" { image \"i\"; mount bind=\".\" to=\"/a\"; \
                     mount bind=\"app\" to=\"/b\"; mount bind=\"root/state/instances\" to=\"/c\"; }";
-        struct Text(&'static str);
-        impl Sources for Text {
-            fn read(&self, _: &str) -> Result<String, String> {
-                Ok(self.0.to_owned())
-            }
-
-            fn env(&self, _: &str) -> Option<std::ffi::OsString> {
-                None
-            }
-        }
-        let project = spec::load("stead.kdl", &Choices::default(), &Text(text)).project.unwrap();
+        let project = project_of(text);
         let found = leads(&instance, &project);
         assert_eq!([".", "app", "root/state/instances"].map(|path| found[path].outside), [true, false, true]);
         // The directory of a bundle lies within the installation, but belongs to its project.

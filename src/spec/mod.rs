@@ -14,6 +14,8 @@ mod dockerfile;
 mod grammar;
 mod language;
 mod reference;
+#[cfg(test)]
+mod sample;
 mod tree;
 
 pub use assemble::tidy;
@@ -21,6 +23,8 @@ pub use convert::{kdl, text};
 pub use decode::container_of;
 pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use reference::{reference, schema};
+#[cfg(test)]
+pub use sample::project_of;
 
 use crate::project::{Locations, Outside, Project};
 use serde::{Deserialize, Serialize};

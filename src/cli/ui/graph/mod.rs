@@ -32,23 +32,10 @@ const fn fill(part: Part) -> &'static str {
 mod tests {
     use super::*;
     use crate::engine::{Graph, graph};
-    use crate::spec::{self, Choices, Sources};
-
-    struct Text(String);
-
-    impl Sources for Text {
-        fn read(&self, _: &str) -> Result<String, String> {
-            Ok(self.0.clone())
-        }
-
-        fn env(&self, _: &str) -> Option<std::ffi::OsString> {
-            None
-        }
-    }
+    use crate::spec::project_of;
 
     fn of(text: &str) -> Graph {
-        let loaded = spec::load("stead.kdl", &Choices::default(), &Text(text.to_owned()));
-        graph(&loaded.project.expect("a right file"))
+        graph(&project_of(text))
     }
 
     const SHOP: &str = r#"
