@@ -51,7 +51,7 @@ pub struct Mark {
     /// What it belongs to: "container web", "image app", "project".
     #[serde(default)]
     pub holder: String,
-    /// A description with real paths and full names.
+    /// What its holder does, beginning with a verb, with real paths and full names.
     pub text: String,
     /// Distinguishes it from other marks with the same text: only the beginning of a long command is shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -154,29 +154,29 @@ impl Marks<'_> {
         };
         let security = &spec.security;
         if security.privileged {
-            let text = "privileged: every capability and device, nothing masked, no system call filter";
+            let text = "is privileged: every capability and device, and nothing is masked or filtered";
             asks(self, "security.privileged", text.into());
         }
         for name in &security.add {
-            asks(self, "security.capability", format!("capability {name}"));
+            asks(self, "security.capability", format!("has the capability {name}"));
         }
         match security.seccomp.as_deref() {
-            Some("unconfined") => asks(self, "security.seccomp", "no system call filter".into()),
+            Some("unconfined") => asks(self, "security.seccomp", "has no system call filter".into()),
             Some(file) => {
                 let leads = self.outside(file).map(|(_, leads)| leads).unwrap_or_default();
-                asks(self, "security.seccomp", format!("its own system call filter, {file}{leads}"));
+                asks(self, "security.seccomp", format!("has its own system call filter, {file}{leads}"));
             }
             None => {}
         }
         if spec.namespaces.network == NetworkMode::Host {
-            let text = "the host's network: every port and service of this machine";
+            let text = "is on the host's network, with every port and service of this machine";
             self.add(Grade::Asks, MarkKind::Network, &at.clone().node("namespace"), text);
         }
         if spec.namespaces.host_pid {
-            asks(self, "namespace", "the host's processes".into());
+            asks(self, "namespace", "sees the host's processes".into());
         }
         if spec.namespaces.host_ipc {
-            asks(self, "namespace", "the host's shared memory".into());
+            asks(self, "namespace", "uses the host's shared memory".into());
         }
         if let Some(score) = spec.limits.oom_score.filter(|score| *score < 0) {
             asks(
@@ -210,7 +210,7 @@ impl Marks<'_> {
         for (device, _) in &spec.devices {
             let lead = self.observed.lead(device).path.display().to_string();
             let leads = if lead == *device { String::new() } else { format!(" (it leads to {lead})") };
-            self.add(Grade::Asks, MarkKind::Privileges, &at.clone().node("device"), format!("the device {device}{leads}"));
+            self.add(Grade::Asks, MarkKind::Privileges, &at.clone().node("device"), format!("has the device {device}{leads}"));
         }
         for used in &spec.secrets {
             if let Some(file) = self.project.secrets.get(&used.name) {
@@ -276,7 +276,7 @@ pub fn of_container(
     marks.mounts(&at, spec);
     for attachment in attachments(spec) {
         if let Some(bridge) = project.networks.get(&attachment.network).and_then(|network| network.external.as_ref()) {
-            let text = format!("the host's bridge {bridge}, with all that is on it");
+            let text = format!("is on the host's bridge {bridge}, with all that is on it");
             marks.add(Grade::Asks, MarkKind::Network, &NodePath::network(&attachment.network), text);
         }
     }
@@ -285,7 +285,7 @@ pub fn of_container(
     }
     for port in ports.iter().filter(|port| !port.address.is_loopback()) {
         let whom = if port.address.is_unspecified() { "every address".to_owned() } else { port.address.to_string() };
-        let text = format!("port {} on {whom}: other hosts reach it", port.port);
+        let text = format!("publishes port {} on {whom}: other hosts reach it", port.port);
         marks.add(Grade::Shown, MarkKind::Network, &at.clone().named("publish", port.port), text);
     }
     marks.found

@@ -151,7 +151,7 @@ fn all_that_reaches_out_is_marked_and_asked_for() {
             "network \"n\"",
             "the host's bridge stconsent".into(),
         ),
-        (String::new(), "security { privileged #true; }", "privileged: every capability".into()),
+        (String::new(), "security { privileged #true; }", "is privileged: every capability".into()),
         (String::new(), "security { capability add=\"SYS_PTRACE\"; }", "capability SYS_PTRACE".into()),
         (String::new(), "security { seccomp \"unconfined\"; }", "no system call filter".into()),
         (
@@ -302,7 +302,7 @@ fn consent_is_given_once_for_exactly_what_was_shown() {
     // Only what is new is asked for.
     world.edit("read-only=#true;", "read-only=#true; security { capability add=\"SYS_NICE\"; capability add=\"SYS_PTRACE\"; }");
     let (seen, code) = on_terminal(&world, &["up"], "n");
-    assert!(code == 1 && seen.contains("SYS_PTRACE") && !seen.contains("! capability SYS_NICE"), "{seen}");
+    assert!(code == 1 && seen.contains("SYS_PTRACE") && !seen.contains("! has the capability SYS_NICE"), "{seen}");
     world.edit(" capability add=\"SYS_PTRACE\";", "");
     // A link with another target counts as another path.
     fs::remove_file(world.folder.join("data")).unwrap();

@@ -235,6 +235,35 @@ fn export_and_changes_follow_no_link_of_a_running_container() {
     assert!(world.ok(&["changes", "x"]).contains("/srv/d"), "it told nothing at all");
 }
 
+/// A file that is saved while the container exchanges its directory with a link is written in the container or nowhere.
+#[test]
+fn a_sync_goes_through_no_link_that_is_exchanged_meanwhile() {
+    if !is_root() {
+        return;
+    }
+    let (world, canary, _) = exchanging("sync");
+    world.write("app/secret", "0");
+    world.edit("stop-grace \"50ms\";", "stop-grace \"50ms\"; watch { sync \"app/\" to=\"/srv/d\"; };");
+    let before = listing(&canary);
+    let mut watch = world.command(&["watch"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let root = upper(&world, "x-1").join("srv");
+    let arrived = |text: &str| {
+        ["d/secret", "l/secret"].iter().any(|path| fs::read_to_string(root.join(path)).is_ok_and(|found| found == text))
+    };
+    // The first file may meet the link each time: it is saved again until it has arrived.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut number = 0;
+    while !arrived(&number.to_string()) || number < tries() {
+        assert!(Instant::now() < deadline, "nothing arrives");
+        number += 1;
+        world.write("app/secret", &number.to_string());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert_eq!(listing(&canary), before, "it was written behind the link");
+}
+
 /// H9: a commit of a running container contains only what the container has.
 #[test]
 fn commit_follows_no_link_of_a_running_container() {

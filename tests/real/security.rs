@@ -437,12 +437,12 @@ container "wide" {
     let marks: Vec<&str> = plan.lines().filter_map(|line| line.trim().strip_prefix("! ")).collect();
     assert_eq!(marks.len(), 6, "{plan}");
     for mark in [
-        "capability NET_ADMIN (stead.kdl:9)",
-        "no system call filter (stead.kdl:9)",
-        "the host's processes (stead.kdl:12)",
+        "has the capability NET_ADMIN (stead.kdl:9)",
+        "has no system call filter (stead.kdl:9)",
+        "sees the host's processes (stead.kdl:12)",
         "writes /etc of the host (stead.kdl:11)",
-        "the device /dev/null (stead.kdl:10)",
-        "port 18701 on every address: other hosts reach it (stead.kdl:13)",
+        "has the device /dev/null (stead.kdl:10)",
+        "publishes port 18701 on every address: other hosts reach it (stead.kdl:13)",
     ] {
         assert!(marks.contains(&mark), "{mark} in {plan}");
     }

@@ -1,5 +1,6 @@
-// Executes a program from a process with habits: nice 7, one processor, 64 descriptors, no randomised addresses, a score
-// for the OOM killer, an open file at 9, a key in its session keyring.
+// Changes much of its own process, and then executes a program. It sets the niceness to 7, the affinity to one processor,
+// the limit of descriptors to 64, and a score for the OOM killer. It switches off randomised addresses, opens a file as
+// descriptor 9, and puts keys into its session keyring and its user keyring.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>

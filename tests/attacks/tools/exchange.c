@@ -1,4 +1,4 @@
-// Exchanges two names for ever: what was looked up a moment ago is something else now.
+// Exchanges two names in an endless loop. Whoever has looked up one of them soon finds something else there.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>

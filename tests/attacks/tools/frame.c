@@ -1,7 +1,7 @@
-// Sends one crafted frame from the container's eth0 to the host, and tells what comes back.
+// Sends one crafted frame from the eth0 of the container to the host, and prints what comes back.
 //
-// frame syn GATEWAY PORT [tagged]   a SYN to 127.0.0.1:PORT through the bridge: prints open or closed
-// frame ra GATEWAY                  a router advertisement for 2001:db8:bad::/64
+// frame syn GATEWAY PORT [tagged]   sends a SYN to 127.0.0.1:PORT through the bridge, and prints open or closed
+// frame ra GATEWAY                  sends a router advertisement for 2001:db8:bad::/64
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -27,7 +27,7 @@ static uint16_t fold(uint32_t all) {
 }
 
 static int gateway_mac(const char *gateway, uint8_t *mac) {
-    // A datagram to a port that nobody has: the kernel asks for the address.
+    // This sends a datagram to a port where nobody listens, so that the kernel asks for the hardware address.
     int udp = socket(AF_INET, SOCK_DGRAM, 0);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
     inet_pton(AF_INET, gateway, &to.sin_addr);
@@ -87,7 +87,7 @@ int main(int count, char **words) {
     memcpy(at, "\x08\0", 2);
     uint8_t *ip = at + 2, *tcp = ip + 20;
     ip[0] = 0x45, ip[3] = 40, ip[8] = 64, ip[9] = 6;
-    // The container's own address, as the hardware address tells it.
+    // The last bytes of the hardware address are the IP address of the container.
     memcpy(ip + 12, own + 2, 4);
     memcpy(ip + 16, "\x7f\0\0\1", 4);
     uint16_t check = fold(sum(ip, 20, 0));

@@ -1,4 +1,4 @@
-// Looks for a key of the host's root in the session and user keyrings, and prints what it holds.
+// Looks for a key that root of the host has put into the session keyring and the user keyring, and prints its content.
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
-// Small servers for ports.
+// These are small servers that tests put behind ports.
 //
 // port udp PORT             answers each datagram with the host's name
-// port share ADDRESS PORT   listens with SO_REUSEPORT and SO_REUSEADDR; prints bound, or why not
+// port share ADDRESS PORT   listens with SO_REUSEPORT and SO_REUSEADDR; prints "bound", or the reason why that failed
 // port tcp ADDRESS PORT     listens, and answers each connection with the host's name
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,4 +1,5 @@
-// Makes a socket by i386's socketcall, whose family no filter can look at; prints the error's number.
+// Creates a socket by the system call socketcall of i386, and prints the number of the error. A filter cannot see the
+// family of such a socket, because the arguments are in memory.
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sys/mman.h>

@@ -1,4 +1,5 @@
-// Waits for a folder to appear, and puts a link in its place at once: whoever fills it writes where the link leads.
+// Waits until a directory appears, and replaces it by a link at once. Whoever then fills the directory by its path writes
+// to where the link leads.
 #include <stdio.h>
 #include <unistd.h>
 

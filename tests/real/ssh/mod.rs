@@ -1,4 +1,4 @@
-//! Repositories behind ssh: a real client, a real server, git's own program behind it.
+//! Repositories that are fetched over ssh. The client and the server are real, and the server runs git's own program.
 
 use crate::world::{World, is_root, skip};
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A server that runs until it is dropped.
+/// An ssh server that runs until this value is dropped.
 struct Server {
     process: Child,
     port: u16,

@@ -1,7 +1,7 @@
-"""An ssh server of this machine for tests: whoever has a key runs commands in a folder.
+"""This is an ssh server for tests. It lets everybody who has a key run commands in a directory of this machine.
 
-Arguments: host key, file of keys that may log in, folder, "env" if variables of the client are accepted.
-Prints its port.
+Its arguments are the host key, a file of the keys that may log in, the directory, and "env" if it accepts variables
+of the client. It prints its port.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def main():
         encoding=None,
     )
     print(server.sockets[0].getsockname()[1], flush=True)
-    # Until whoever started this is gone.
+    # It ends when the process that started it is gone.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
