@@ -10,6 +10,7 @@ use crate::project::Locations;
 use crate::reconcile::{self, Converged};
 use crate::store::Store;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 /// The generation that a command means by a number; without one, the newest.
 ///
@@ -103,14 +104,14 @@ pub fn go_back(instance: &Instance, generation: Generation, options: &UpOptions,
     reconcile::up(&restored(instance, generation)?, options, reporter)
 }
 
-/// Forgets all but the newest generations. Returns how many were forgotten.
+/// Forgets all but the newest generations. Returns how many were forgotten. The newest one always stays: it is what is up.
 ///
 /// # Errors
 /// Fails when one cannot be removed.
-pub fn keep_generations(instance: &Instance, count: usize) -> Result<usize> {
+pub fn keep_generations(instance: &Instance, count: NonZeroUsize) -> Result<usize> {
     let _queue = instance.lock()?;
     let store = Store::at(&instance.home.store);
-    let old: Vec<u64> = generation_numbers(instance)?.into_iter().rev().skip(count.max(1)).collect();
+    let old: Vec<u64> = generation_numbers(instance)?.into_iter().rev().skip(count.get()).collect();
     for number in &old {
         reconcile::unpin(&store, instance, *number);
         forget_generation(instance, *number)?;

@@ -98,9 +98,14 @@ impl Store {
         held.extend(roots.iter().flat_map(|root| &root.digests));
         self.hold_what_follows(&mut held)?;
         let mut done = Collected::default();
+        // A project has a root for what is up and one for each generation, and most of their layers are the same.
+        let mut keeps: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
         for root in &roots {
-            let bytes: u64 = root.digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
-            *done.kept.entry(format!("{} ({})", root.project, root.folder.display())).or_default() += bytes;
+            keeps.entry(format!("{} ({})", root.project, root.folder.display())).or_default().extend(&root.digests);
+        }
+        for (who, digests) in keeps {
+            let bytes = digests.iter().filter_map(|digest| self.layer(digest)).map(|layer| layer.size).sum();
+            done.kept.insert(who, bytes);
         }
         // A result is kept as long as what it refers to. One that cannot be read is useless.
         let follows = |refers: Refers| refers.to.is_none_or(|to| held.contains(&to));
@@ -193,5 +198,36 @@ pub(super) fn remove(root: &Path, path: &Path) {
         }
     } else {
         let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LayerInfo;
+
+    #[test]
+    fn a_layer_that_several_generations_keep_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().join("store"));
+        store.prepare().unwrap();
+        let layer = |name: &str, size: u64| {
+            let info = LayerInfo { diff_id: Digest::of(name), size, files: 0, blob: None };
+            fs::create_dir(store.layer_path(&info.diff_id)).unwrap();
+            fs::write(store.layer_path(&info.diff_id).with_extension("json"), serde_json::to_vec(&info).unwrap()).unwrap();
+            info.diff_id
+        };
+        let (base, one, two, nobodys) = (layer("base", 1000), layer("one", 10), layer("two", 20), layer("nobodys", 7));
+        let pin = |root: &str, digests: &[Digest]| {
+            let digests = digests.iter().copied().collect();
+            store.set_root(root, &Pin { folder: folder.path().to_owned(), project: "p".into(), digests }).unwrap();
+        };
+        pin("i", &[base, two]);
+        pin("i-1", &[base, one]);
+        pin("i-2", &[base, two]);
+        let done = store.collect(false, Size(0)).unwrap();
+        assert_eq!(done.kept.values().copied().collect::<Vec<_>>(), [1030], "{done:?}");
+        assert_eq!(done.bytes, 7);
+        assert!(store.layer(&nobodys).is_none() && store.layer(&base).is_some());
     }
 }

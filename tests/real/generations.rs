@@ -86,7 +86,8 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
     world.ok(&["gc"]);
     world.ok(&["rollback"]);
     world.ok(&["rollback", "2"]);
-    world.ok(&["gc", "--keep", "1"]);
+    assert!(world.fails(&["gc", "--keep", "0"]).err.contains("`--keep 1` forgets all others"));
+    assert!(world.run(&["gc", "--keep", "1"]).err.contains("forgot 3 generations"));
     assert!(world.fails(&["rollback", "1"]).err.contains("there is no generation 1"));
     // One whose layers vanished in another way.
     world.write("app/x", "3");
