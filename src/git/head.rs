@@ -40,7 +40,7 @@ pub fn head_commit(folder: &Path) -> Option<String> {
 }
 
 /// The directory of a repository, by its `.git`.
-fn place_of(git: PathBuf) -> Option<PathBuf> {
+pub fn place_of(git: PathBuf) -> Option<PathBuf> {
     if git.is_dir() {
         return Some(git);
     }

@@ -2,23 +2,26 @@
 //!
 //! It implements the parts of the protocol that a shallow fetch needs (gitprotocol-v2; gitprotocol-pack for
 //! older servers). Every object is hashed here, from the commit down, so the files that are checked out
-//! match the commit's id, whoever serves them.
+//! match the commit's id, whoever serves them. So it is with the objects of a repository on this machine.
 
 mod dot_git;
 mod head;
 mod line;
 mod modules;
 mod pack;
+mod pack_index;
 mod remote;
+mod repository;
 mod ssh;
 mod web;
 
 pub use head::{checked_out, head_commit};
+pub use repository::Repository;
 
 use crate::model::bounds::git::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use crate::model::{Budget, Context, Error, GitRepository, Result, shown};
 use line::Version;
-use pack::{Id, Kind, Pack};
+use pack::{Id, Kind, Objects, Pack};
 use remote::{History, Remote};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
@@ -91,17 +94,11 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
         return Err(remote.lacks(&commit));
     }
     let damaged = || format!("cannot read commit {commit} of {}", remote.shown);
-    let text = objects.get(&id, Kind::Commit).context(damaged)?;
-    let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| pack::id(str::from_utf8(id).ok()?));
-    let mut tree = tree.ok_or_else(|| Error::new(damaged()))?;
-    let top = tree;
+    let top = tree_of(&mut objects, &id).context(damaged)?;
     let folder = wanted.folder.unwrap_or_default();
-    for part in folder.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        let content = objects.get(&tree, Kind::Tree).context(damaged)?;
-        let found = entries(&content).context(damaged)?.into_iter().find(|entry| entry.name == part.as_bytes());
-        let found = found.filter(|entry| entry.mode == FOLDER);
-        tree = found.ok_or_else(|| Error::new(format!("{} has no directory \"{folder}\" in {commit}", remote.shown)))?.id;
-    }
+    let parts = folder.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::as_bytes);
+    let tree = subtree(&mut objects, top, parts).context(damaged)?;
+    let tree = tree.ok_or_else(|| Error::new(format!("{} has no directory \"{folder}\" in {commit}", remote.shown)))?;
     let cannot = || format!("cannot check out {commit} of {}", remote.shown);
     let mut links = Vec::new();
     left.budget.came(objects.length());
@@ -133,6 +130,24 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
     Ok(())
 }
 
+/// The tree of a commit.
+fn tree_of(objects: &mut impl Objects, commit: &Id) -> io::Result<Id> {
+    let text = objects.get(commit, Kind::Commit)?;
+    let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| pack::id(str::from_utf8(id).ok()?));
+    tree.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it names no tree"))
+}
+
+/// A directory in a tree; `None` if there is none.
+fn subtree<'p>(objects: &mut impl Objects, mut tree: Id, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<Option<Id>> {
+    for part in parts {
+        let content = objects.get(&tree, Kind::Tree)?;
+        let found = entries(&content)?.into_iter().find(|entry| entry.name == part && entry.mode == FOLDER);
+        let Some(found) = found else { return Ok(None) };
+        tree = found.id;
+    }
+    Ok(Some(tree))
+}
+
 /// Reads a pack, and writes the files of its commits, as a checkout does. It is for `tests/fuzz`, which has no server.
 ///
 /// # Errors
@@ -143,9 +158,7 @@ pub fn check_out_pack(pack: fs::File, into: &Path) -> Result<usize> {
     let budget = objects.budget();
     let mut count = 0;
     for id in objects.ids() {
-        let Ok(text) = objects.get(&id, Kind::Commit) else { continue };
-        let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40));
-        let Some(tree) = tree.and_then(|id| pack::id(str::from_utf8(id).ok()?)) else { continue };
+        let Ok(tree) = tree_of(&mut objects, &id) else { continue };
         let place = into.join(pack::hex(&id));
         fs::create_dir(&place).context(|| "cannot make a directory".into())?;
         write_tree(&mut objects, tree, &place, &mut Vec::new(), &budget)?;
@@ -187,7 +200,7 @@ fn fetch(remote: &mut Remote, commit: &str, scratch: &Path) -> Result<Pack> {
 
 /// Writes a tree. All directories and files are newly made here, so no earlier entry can redirect a name. Submodules become
 /// empty directories, and are added to `links`.
-fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Result<()> {
+fn write_tree(objects: &mut impl Objects, tree: Id, into: &Path, links: &mut Vec<(PathBuf, Id)>, budget: &Budget) -> Result<()> {
     let mut folders = vec![(tree, PathBuf::new())];
     while let Some((tree, folder)) = folders.pop() {
         let unread = || format!("cannot read {}", shown(&folder));
@@ -211,7 +224,8 @@ fn write_tree(objects: &mut Pack, tree: Id, into: &Path, links: &mut Vec<(PathBu
                     symlink(OsStr::from_bytes(&leads), &target).context(failed)?;
                 }
                 0o100_000 => {
-                    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).context(failed)?;
+                    let mut file =
+                        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&target).context(failed)?;
                     objects.write_blob(&id, &mut file, budget).context(failed)?;
                     let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
                     file.set_permissions(Permissions::from_mode(mode)).context(failed)?;

@@ -1,7 +1,7 @@
 //! Submodules: the addresses of the repositories whose commits a tree names (gitmodules, git-config).
 
 use super::entries;
-use super::pack::{Id, Kind, Pack};
+use super::pack::{Id, Kind, Objects};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// Fails when the tree or the file cannot be read.
-pub fn read(objects: &mut Pack, tree: Id) -> io::Result<BTreeMap<PathBuf, String>> {
+pub fn read(objects: &mut impl Objects, tree: Id) -> io::Result<BTreeMap<PathBuf, String>> {
     let top = objects.get(&tree, Kind::Tree)?;
     let found = entries(&top)?.into_iter().find(|entry| entry.name == b".gitmodules" && entry.mode & 0o170_000 == 0o100_000);
     let Some(file) = found else { return Ok(BTreeMap::new()) };

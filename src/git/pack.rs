@@ -1,5 +1,6 @@
 //! Reads git's objects from a pack, as a server sends it (gitformat-pack).
 
+use super::pack_index::PackIndex;
 use crate::model::Budget;
 use crate::model::bounds::git::{CHAIN, CHECKOUT, HELD, HELD_RATIO, KEPT, MADE, MADE_RATIO};
 use flate2::bufread::ZlibDecoder;
@@ -30,10 +31,27 @@ enum Base {
     Named(Id),
 }
 
+/// What has git's objects: a pack, or a repository on this machine.
+pub trait Objects {
+    /// Returns the content of an object.
+    ///
+    /// # Errors
+    /// Fails when the object is missing, damaged or of another kind.
+    fn get(&mut self, id: &Id, wanted: Kind) -> io::Result<Rc<[u8]>>;
+
+    /// Writes a blob to a file, and takes its length from the budget.
+    ///
+    /// # Errors
+    /// As for [`Self::get`]; also fails when the budget is exceeded, or when the file cannot be written.
+    fn write_blob(&mut self, id: &Id, to: &mut File, budget: &Budget) -> io::Result<()>;
+}
+
 /// A pack, with the offset of each object.
 pub struct Pack {
     file: File,
     length: u64,
+    /// The index that git made, if the objects were not hashed here: then each is hashed when it is read.
+    index: Option<PackIndex>,
     /// How many bytes of objects were unpacked in memory.
     made: u64,
     places: HashMap<Id, u64>,
@@ -77,11 +95,41 @@ impl Pack {
     /// Fails when it is not a pack, is damaged, or unpacks to far more than its length, and when an object was made to collide.
     pub fn index(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
-        let mut pack = Self { file, length, made: 0, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 };
+        let mut pack = Self { file, length, index: None, made: 0, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 };
         let waiting = pack.read()?;
         pack.resolve(waiting)?;
         pack.made = 0;
         Ok(pack)
+    }
+
+    /// Opens a pack of this machine with the index that git keeps beside it.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be looked at.
+    pub fn indexed(file: File, index: PackIndex) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, index: Some(index), made: 0, places: HashMap::new(), kept: HashMap::new(), kept_size: 0 })
+    }
+
+    /// The ids that begin with some hexadecimal digits, as far as git's own index tells.
+    pub fn beginning(&self, digits: &str) -> Vec<Id> {
+        self.index.as_ref().map(|index| index.beginning(digits)).unwrap_or_default()
+    }
+
+    /// The kind of an object; `None` if the pack does not have it.
+    ///
+    /// # Errors
+    /// Fails when the object is damaged.
+    pub fn kind(&mut self, id: &Id) -> io::Result<Option<Kind>> {
+        let Some(at) = self.find(id) else { return Ok(None) };
+        Ok(self.unpack(at)?.map(|(kind, _)| kind))
+    }
+
+    fn find(&self, id: &Id) -> Option<u64> {
+        match &self.index {
+            Some(index) => index.find(id),
+            None => self.places.get(id).copied(),
+        }
     }
 
     /// The length of the pack in bytes.
@@ -158,39 +206,7 @@ impl Pack {
 
     /// Whether the pack has an object.
     pub fn has(&self, id: &Id) -> bool {
-        self.places.contains_key(id)
-    }
-
-    /// Returns the content of an object.
-    ///
-    /// # Errors
-    /// Fails when the object is missing or of another kind.
-    pub fn get(&mut self, id: &Id, wanted: Kind) -> io::Result<Rc<[u8]>> {
-        match self.unpack(self.place(id)?)? {
-            Some((kind, content)) if kind == wanted => Ok(content),
-            Some((kind, _)) => Err(damaged(&format!("{} is a {kind:?}, not a {wanted:?}", hex(id)).to_lowercase())),
-            None => Err(damaged("a base is missing")),
-        }
-    }
-
-    /// Writes a blob to a file, and takes its length from the budget. A blob that is stored whole may be larger than memory.
-    ///
-    /// # Errors
-    /// As for [`Self::get`]; also fails when the budget is exceeded, or when the file cannot be written.
-    pub fn write_blob(&mut self, id: &Id, to: &mut File, budget: &Budget) -> io::Result<()> {
-        let at = self.place(id)?;
-        let mut reader = BufReader::with_capacity(64 << 10, At(&self.file, at));
-        match head(&mut reader, at)? {
-            (Base::Whole(Kind::Blob), size) => {
-                budget.spend(size)?;
-                io::copy(&mut ZlibDecoder::new(reader).take(size), to).map(drop)
-            }
-            _ => {
-                let content = self.get(id, Kind::Blob)?;
-                budget.spend(content.len() as u64)?;
-                to.write_all(&content)
-            }
-        }
+        self.find(id).is_some()
     }
 
     /// The longest object that is held in memory.
@@ -208,7 +224,7 @@ impl Pack {
     }
 
     fn place(&self, id: &Id) -> io::Result<u64> {
-        self.places.get(id).copied().ok_or_else(|| damaged(&format!("object {} is missing", hex(id))))
+        self.find(id).ok_or_else(|| damaged(&format!("object {} is missing", hex(id))))
     }
 
     /// Unpacks the object at an offset; `None` if its base is not known yet.
@@ -235,8 +251,8 @@ impl Pack {
             at = match base {
                 Base::Whole(kind) => break (kind, self.keep(at, kind, content.into())),
                 Base::At(base) => base,
-                Base::Named(id) => match self.places.get(&id) {
-                    Some(base) => *base,
+                Base::Named(id) => match self.find(&id) {
+                    Some(base) => base,
                     None => return Ok(None),
                 },
             };
@@ -264,6 +280,67 @@ impl Pack {
         }
         content
     }
+}
+
+impl Objects for Pack {
+    fn get(&mut self, id: &Id, wanted: Kind) -> io::Result<Rc<[u8]>> {
+        match self.unpack(self.place(id)?)? {
+            Some((kind, content)) if kind == wanted => {
+                if self.index.is_some() {
+                    proven(id, kind, &content)?;
+                }
+                Ok(content)
+            }
+            Some((kind, _)) => Err(damaged(&format!("{} is a {kind:?}, not a {wanted:?}", hex(id)).to_lowercase())),
+            None => Err(damaged("a base is missing")),
+        }
+    }
+
+    /// A blob that is stored whole may be larger than memory.
+    fn write_blob(&mut self, id: &Id, to: &mut File, budget: &Budget) -> io::Result<()> {
+        let at = self.place(id)?;
+        let mut reader = BufReader::with_capacity(64 << 10, At(&self.file, at));
+        match head(&mut reader, at)? {
+            (Base::Whole(Kind::Blob), size) => {
+                budget.spend(size)?;
+                let mut content = ZlibDecoder::new(reader).take(size);
+                if self.index.is_some() { copy_proven(id, size, &mut content, to) } else { io::copy(&mut content, to).map(drop) }
+            }
+            _ => {
+                let content = self.get(id, Kind::Blob)?;
+                budget.spend(content.len() as u64)?;
+                to.write_all(&content)
+            }
+        }
+    }
+}
+
+/// Makes sure that an object is the one that its id means.
+///
+/// # Errors
+/// Fails when it is another one.
+pub fn proven(id: &Id, kind: Kind, content: &[u8]) -> io::Result<()> {
+    let mut name = Name::new(kind, content.len() as u64);
+    name.write_all(content)?;
+    if name.finish()? == *id { Ok(()) } else { Err(damaged(&format!("object {} is damaged", hex(id)))) }
+}
+
+/// Copies a blob, and makes sure that it is the one that its id means.
+///
+/// # Errors
+/// Fails when it is another one, and when it cannot be read or written.
+pub fn copy_proven(id: &Id, size: u64, content: &mut impl Read, to: &mut File) -> io::Result<()> {
+    let mut name = Name::new(Kind::Blob, size);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = content.read(&mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        name.write_all(&buffer[..length])?;
+        to.write_all(&buffer[..length])?;
+    }
+    if name.finish()? == *id { Ok(()) } else { Err(damaged(&format!("object {} is damaged", hex(id)))) }
 }
 
 /// Computes an object's id from what is written to it. It detects objects that were made to collide, as git does.
@@ -399,7 +476,7 @@ pub fn id(text: &str) -> Option<Id> {
     Some(id)
 }
 
-fn damaged(what: &str) -> io::Error {
+pub fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 

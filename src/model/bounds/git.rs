@@ -13,6 +13,8 @@ pub const LONGEST_PATH: usize = 4096;
 pub const LONGEST_LINK: usize = 4095;
 /// The longest pack.
 pub const LONGEST_PACK: u64 = 16 << 30;
+/// The longest index of a pack on this machine, which has 28 bytes for each object.
+pub const LONGEST_INDEX: u64 = 1 << 30;
 /// The longest list of refs, and how much else a server may send before a pack.
 pub const LONGEST_LIST: usize = 64 << 20;
 /// The longest object that is held in memory: `HELD_RATIO` times the pack, but within these bounds. Git itself makes
