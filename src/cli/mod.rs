@@ -17,7 +17,7 @@ mod view;
 mod waiting;
 mod watching;
 
-use crate::engine::{self, Chosen, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
+use crate::engine::{self, CheckedOut, Chosen, Held, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
 use crate::model::{Error, Result, bounds};
 use crate::spec::{Choices, Diagnostic};
 use crate::store::Home;
@@ -54,8 +54,17 @@ struct Arguments {
 pub struct Context {
     pub ui: Ui,
     pub options: Options,
+    /// Files that are there as long as this is.
+    _apart: Option<Apart>,
+}
+
+/// Files of a project that are not in its directory; they are removed when this is dropped.
+#[expect(dead_code, reason = "they are held as long as this lives")]
+enum Apart {
     /// The unpacked files of a bundle that is only read.
-    _looked_into: Option<Scratch>,
+    Bundle(Scratch),
+    /// The files of another commit.
+    Commit(CheckedOut),
 }
 
 impl Context {
@@ -92,13 +101,22 @@ impl Context {
     /// The same for the project in another directory.
     pub fn at(&self, folder: PathBuf) -> Self {
         let (home, file, chosen) = (self.options.home.clone(), "stead.kdl".into(), Chosen::ByFolder);
-        let options = Options { home, folder, file, chosen, choices: Choices::default() };
-        Self { ui: self.ui.clone(), options, _looked_into: None }
+        let options = Options { home, folder, file, chosen, choices: Choices::default(), checkout: None };
+        Self { ui: self.ui.clone(), options, _apart: None }
+    }
+
+    /// The same project with its files as a revision has them: `main~3`, a tag, the id of a commit.
+    ///
+    /// # Errors
+    /// Fails when there is no such commit, or when it has no project file.
+    pub fn at_revision(&self, revision: &str, held: Held) -> Result<Self> {
+        let (options, checked_out) = engine::at_revision(&self.options, revision, held)?;
+        Ok(Self { ui: self.ui.clone(), options, _apart: Some(Apart::Commit(checked_out)) })
     }
 
     /// The same project with another user interface.
     pub fn with(&self, ui: Ui) -> Self {
-        Self { ui, options: self.options.clone(), _looked_into: None }
+        Self { ui, options: self.options.clone(), _apart: None }
     }
 
     /// As [`project`](Self::project), but writes nothing anywhere.
@@ -133,7 +151,7 @@ impl Context {
     /// What [`tell`](Self::tell) shows, in lines that end.
     pub fn told(&self, error: &Error) -> Text {
         let mut files = BTreeMap::new();
-        if let Ok(folder) = ProjectFiles::at(&self.options.folder) {
+        if let Ok(folder) = ProjectFiles::at(self.options.source()) {
             for file in error.each().filter_map(|error| error.location()).map(|place| &place.file) {
                 // If a file cannot be shown, the error is shown with its place only, below.
                 let bytes = folder.own(file, bounds::CONTENT).ok();
@@ -290,7 +308,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     let named = folder.join(&file);
     if arguments.file.is_none() || !engine::is_bundle(&named) {
         let chosen = if arguments.file.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
-        return Ok(Context { ui, options: Options { home, folder, file, chosen, choices }, _looked_into: None });
+        return Ok(Context { ui, options: Options { home, folder, file, chosen, choices, checkout: None }, _apart: None });
     }
     let mut looked_into = None;
     let (folder, file) = match arguments.command.bundles() {
@@ -303,8 +321,8 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
             (folder, file)
         }
     };
-    let options = Options { home, folder, file, chosen: Chosen::ByFolder, choices };
-    Ok(Context { ui, options, _looked_into: looked_into })
+    let options = Options { home, folder, file, chosen: Chosen::ByFolder, choices, checkout: None };
+    Ok(Context { ui, options, _apart: looked_into.map(Apart::Bundle) })
 }
 
 /// A directory that is gone, if something of it is still there: that must be possible to list and to end.

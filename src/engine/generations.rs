@@ -24,6 +24,21 @@ pub fn generation_meant(instance: &Instance, number: Option<u64>) -> Result<Gene
     }
 }
 
+/// The generation that is meant by a number, and `None` for what names a commit. Digits alone are a generation, unless there is
+/// none of that number and as many digits can begin the id of a commit.
+///
+/// # Errors
+/// Fails when there is no such generation, or when it is damaged.
+pub fn generation_or_commit(instance: &Instance, at: &str) -> Result<Option<Generation>> {
+    /// The fewest digits that git takes for the beginning of an id.
+    const FEWEST: usize = 4;
+    let Ok(number) = at.parse() else { return Ok(None) };
+    if at.len() >= FEWEST && !generation_numbers(instance)?.contains(&number) {
+        return Ok(None);
+    }
+    generation(instance, number).map(Some)
+}
+
 /// What is different between two generations, line by line, in the words of the project.
 pub fn generations_differ(old: &Generation, new: &Generation) -> Vec<String> {
     fn version(of: &Generation) -> Version<'_> {

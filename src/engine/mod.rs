@@ -4,6 +4,7 @@
 //! their names in [`library`](crate::library); operations that combine both are here.
 
 mod ad_hoc;
+mod at_revision;
 mod boot;
 mod bundle;
 mod caller;
@@ -40,6 +41,7 @@ pub use crate::reconcile::{
     update_lock, vanished,
 };
 pub use ad_hoc::{forget_loose, loose};
+pub use at_revision::{CheckedOut, Held, at_revision, only_of_commit};
 pub use boot::{BootUnit, boot, comes_up_at_boot};
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
 pub use collect::collect;
@@ -49,7 +51,9 @@ pub use containers::{
 pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
-pub use generations::{generation_before, generation_meant, generations_differ, go_back, keep_generations, plan_back};
+pub use generations::{
+    generation_before, generation_meant, generation_or_commit, generations_differ, go_back, keep_generations, plan_back,
+};
 pub use graph::{Graph, Part, Vertex, graph};
 pub use listing::{Row, Which, inspection, listing};
 pub use one_off::{OneOff, Wish, environment, one_off};

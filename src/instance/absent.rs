@@ -6,12 +6,15 @@ use crate::spec::Diagnostic;
 use crate::sys;
 use std::path::{Component, Path};
 
-/// A warning for each file or directory that is named and not there.
-pub fn absent(project: &Project, places: &Locations, folder: &Path) -> Vec<Diagnostic> {
+/// A warning for each file or directory that is named and in none of these directories.
+pub fn absent(project: &Project, places: &Locations, folders: &[&Path]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut look = |path: &str, what: &str, at: NodePath, help: &str| {
         let place = places.of(&at).cloned().unwrap_or(Location { file: String::new(), line: 1, offset: 0, length: 0 });
-        let is_absent = folder.join(path).symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let is_absent = |folder: &&Path| {
+            folder.join(path).symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        let is_absent = folders.iter().all(is_absent);
         if is_absent {
             let help = similar(folder, path).map_or_else(|| help.to_owned(), |near| format!("perhaps \"{near}\"; else {help}"));
             found.push(Diagnostic::warning("absent-file", place, format!("{what} \"{path}\" is not there")).help(help));

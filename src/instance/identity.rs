@@ -20,6 +20,16 @@ pub struct Instance {
     pub file: String,
     /// The project's name, if it is known.
     pub project: String,
+    /// The files of another commit, if those count instead of the directory's.
+    pub checkout: Option<Checkout>,
+}
+
+/// The files of a commit, checked out where nobody else sees them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkout {
+    /// The project's directory in it.
+    pub folder: PathBuf,
+    pub commit: String,
 }
 
 impl Instance {
@@ -37,7 +47,13 @@ impl Instance {
             folder: real,
             file: file.to_owned(),
             project: String::new(),
+            checkout: None,
         }
+    }
+
+    /// Where the project's files are read: its directory, or a checkout of another commit.
+    pub fn source(&self) -> &Path {
+        self.checkout.as_ref().map_or(&self.folder, |checkout| &checkout.folder)
     }
 
     /// Whether it belongs to an image that runs without a project.
@@ -52,7 +68,8 @@ impl Instance {
 
     /// The cache of what was read of the project's files.
     pub fn scan_cache(&self) -> PathBuf {
-        self.state().join("scan")
+        // The files of another commit are others, and those of the directory will be read again.
+        self.state().join(if self.checkout.is_some() { "scan-of-commit" } else { "scan" })
     }
 
     /// A marker file that exists while containers are started and their published ports and names do not lead to them
@@ -231,6 +248,7 @@ pub fn all_instances(home: &Home) -> Result<Vec<(Instance, InstanceRecord)>> {
             folder: record.folder.clone().into(),
             file: record.file.clone(),
             project: record.project.clone(),
+            checkout: None,
         };
         found.push((instance, record));
     }

@@ -4,7 +4,8 @@ use super::drift::Drift;
 use super::env_file;
 use super::identity::Instance;
 use super::paths::leads;
-use super::project::{LoadedProject, project_files};
+use super::project::LoadedProject;
+use super::source::SourceFiles;
 use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::monitor::{self, State};
@@ -12,7 +13,7 @@ use crate::network;
 use crate::plan::{ContainerRecord, Down, Drifted, JobState, Observed, Seen, TreeKind};
 use crate::project::{ConfigSource, Copy, Image, Locations, MountSource, NodePath, Project, Step};
 use crate::runtime::seccomp::Profile;
-use crate::sys::{ProjectFiles, Unread};
+use crate::sys::Unread;
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,9 +36,9 @@ pub fn observe(loaded: &LoadedProject) -> Result<Observation> {
     let LoadedProject { instance, project, places, .. } = loaded;
     let with_jobs = with_inputs(project);
     let scanned = with_jobs.as_ref().unwrap_or(project);
-    let scanner = Scanner::scan(&instance.folder, scanned, || ScanCache::read(&instance.scan_cache()))
-        .sealed_by(Sealed::of(&instance.home, &instance.folder));
-    let files = project_files(&instance.folder)?;
+    let scanner = Scanner::scan(instance.source(), scanned, || ScanCache::read(&instance.scan_cache()))
+        .sealed_by(Sealed::of(&instance.home, instance.source()));
+    let files = SourceFiles::of(instance)?;
     let restored = loaded.restored.as_ref().map(|restored| restored.configs.clone()).unwrap_or_default();
     let contents = contents(project, places, &files, restored)?;
     let profiles = profiles(project, places, &files)?;
@@ -185,7 +186,7 @@ fn seen(instance: &Instance, name: &str, record: &ContainerRecord) -> Seen {
 fn contents(
     project: &Project,
     places: &Locations,
-    files: &ProjectFiles,
+    files: &SourceFiles,
     known: BTreeMap<Name, Vec<u8>>,
 ) -> Result<BTreeMap<Name, Vec<u8>>> {
     let mut found = BTreeMap::new();
@@ -196,7 +197,7 @@ fn contents(
         .map(|used| &used.name)
         .collect();
     let mut errors = Vec::new();
-    let mut read = |kind: &'static str, name: &Name, file: &str| match files.named(file, bounds::CONTENT) {
+    let mut read = |kind: &'static str, name: &Name, file: &str| match files.of_kind(kind, file, bounds::CONTENT) {
         Ok(content) => drop(found.insert(name.clone(), content)),
         Err(error) => {
             let why = format!("cannot read \"{file}\", the file of the {kind} \"{name}\"");
@@ -227,7 +228,7 @@ fn contents(
 }
 
 /// Reads and checks the text of a system call filter.
-fn profile(file: &str, files: &ProjectFiles) -> Result<String> {
+fn profile(file: &str, files: &SourceFiles) -> Result<String> {
     let bytes = files.named(file, bounds::SMALL_FILE).context(|| format!("cannot read the system call filter \"{file}\""))?;
     let text = text_of(file, bytes).map_err(Error::new)?;
     Profile::parse(&text, 0).map_err(|why| {
@@ -238,7 +239,7 @@ fn profile(file: &str, files: &ProjectFiles) -> Result<String> {
 }
 
 /// Reads and checks the system call filters that containers name.
-fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Result<BTreeMap<String, String>> {
+fn profiles(project: &Project, places: &Locations, files: &SourceFiles) -> Result<BTreeMap<String, String>> {
     let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
     for (name, container) in &project.containers {
         let Some(file) = container.security.seccomp.as_ref().filter(|file| *file != "unconfined") else { continue };
@@ -252,10 +253,10 @@ fn profiles(project: &Project, places: &Locations, files: &ProjectFiles) -> Resu
 }
 
 /// Reads the containers' `env-file`s.
-fn env_files(project: &Project, files: &ProjectFiles) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+fn env_files(project: &Project, files: &SourceFiles) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut found = BTreeMap::new();
     for file in project.containers.values().flat_map(|container| &container.env_files) {
-        let text = match files.named(&file.path, bounds::ENV_FILE) {
+        let text = match files.of_kind("env-file", &file.path, bounds::ENV_FILE) {
             Ok(bytes) => text_of(&file.path, bytes).map_err(Error::new)?,
             Err(Unread::Absent) => continue,
             Err(why) => return Err(Error::caused(format!("cannot read the env-file {}", file.path), why)),

@@ -5,7 +5,7 @@
 
 use super::absent::absent;
 use super::generations::Generation;
-use super::identity::Instance;
+use super::identity::{Checkout, Instance};
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
@@ -16,7 +16,7 @@ use crate::sys::{self, ProjectFiles, Unread};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which project, and how it is read.
 #[derive(Clone, Debug)]
@@ -26,6 +26,19 @@ pub struct Options {
     pub file: String,
     pub chosen: Chosen,
     pub choices: Choices,
+    /// The files of another commit, if those count instead of the directory's.
+    pub checkout: Option<Checkout>,
+}
+
+impl Options {
+    /// Where the project's files are read.
+    pub fn source(&self) -> &Path {
+        self.checkout.as_ref().map_or(&self.folder, |checkout| &checkout.folder)
+    }
+
+    fn instance(&self) -> Instance {
+        Instance { checkout: self.checkout.clone(), ..Instance::new(&self.home, &self.folder, &self.file) }
+    }
 }
 
 /// How the project file was chosen.
@@ -75,11 +88,11 @@ struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     fn new(options: &'a Options, instance: &'a Instance) -> Result<Self> {
-        Ok(Self { options, files: project_files(&options.folder)?, instance })
+        Ok(Self { options, files: project_files(options.source())?, instance })
     }
 
     fn bytes(&self, path: &str) -> Result<Vec<u8>, Unread> {
-        if path == self.options.file && self.options.chosen == Chosen::ByPerson {
+        if path == self.options.file && self.options.chosen == Chosen::ByPerson && self.options.checkout.is_none() {
             return sys::read_regular(&self.options.folder.join(path), bounds::DOCKERFILE);
         }
         self.files.own(path, bounds::DOCKERFILE)
@@ -90,7 +103,7 @@ impl<'a> Disk<'a> {
 ///
 /// # Errors
 /// Fails when the directory cannot be opened.
-pub fn project_files(folder: &std::path::Path) -> Result<ProjectFiles> {
+pub fn project_files(folder: &Path) -> Result<ProjectFiles> {
     ProjectFiles::at(folder).context(|| format!("cannot open the directory {}", folder.display()))
 }
 
@@ -130,14 +143,14 @@ impl Sources for Disk<'_> {
 /// # Errors
 /// Fails when there is no project file.
 pub fn findings(options: &Options) -> Result<Loaded> {
-    if !options.folder.join(&options.file).exists() {
+    if !options.source().join(&options.file).exists() {
         return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
             .hint("go to the project's directory, or name it with -C DIR; a first file needs: project \"NAME\""));
     }
-    let instance = Instance::new(&options.home, &options.folder, &options.file);
+    let instance = options.instance();
     let mut loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
     if let Ok(project) = &loaded.project {
-        loaded.diagnostics.extend(absent(project, &loaded.places, &options.folder));
+        loaded.diagnostics.extend(absent(project, &loaded.places, &[options.source(), &options.folder]));
     }
     Ok(loaded)
 }
@@ -163,7 +176,7 @@ impl From<Error> for LoadError {
 /// # Errors
 /// Reports everything that is wrong with the files at once.
 pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadError> {
-    let mut instance = Instance::new(&options.home, &options.folder, &options.file);
+    let mut instance = options.instance();
     let cache = instance.state().join("decoded.json");
     if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options, &instance)) {
         instance.project = kept.project.name.to_string();
@@ -262,7 +275,7 @@ fn lock_text(instance: &Instance) -> Result<Option<String>> {
     let failed = |why: Unread| {
         Error::caused("cannot read stead.lock", why).hint("restore the file from git, or delete it and run `stead update`")
     };
-    let files = match ProjectFiles::at(&instance.folder) {
+    let files = match ProjectFiles::at(instance.source()) {
         Ok(files) => files,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(Unread::Other(error))),

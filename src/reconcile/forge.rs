@@ -45,7 +45,7 @@ impl<'a> Forge<'a> {
             options,
             reporter,
             progress: Arc::default(),
-            settings: Settings::for_folder(&loaded.instance.folder),
+            settings: Settings::for_folder(loaded.instance.source()),
             network: Mutex::default(),
             ran: Mutex::default(),
             took: Mutex::default(),

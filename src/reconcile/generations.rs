@@ -40,8 +40,11 @@ pub fn keep(loaded: &LoadedProject, observation: &Observation, store: &Store, re
         at: now_ms(),
         command: reached.command.to_owned(),
         author: author(),
-        branch: git::checked_out(&instance.folder),
-        commit: git::head_commit(&instance.folder),
+        branch: if instance.checkout.is_some() { None } else { git::checked_out(&instance.folder) },
+        commit: match &instance.checkout {
+            Some(checkout) => Some(checkout.commit.clone()),
+            None => git::head_commit(&instance.folder),
+        },
         ok: reached.ok,
         of: loaded.restored.as_ref().map(|restored| restored.origin()),
         project,

@@ -4,7 +4,7 @@ use crate::debian::{self, Settings};
 use crate::fetch;
 use crate::git;
 use crate::image::PublicKey;
-use crate::instance::{LoadedProject, Progress, Reporter, UpOptions, consent, project_files, read_lock};
+use crate::instance::{LoadedProject, Progress, Reporter, SourceFiles, UpOptions, consent, read_lock};
 use crate::library::{Ask, resolve, signer, watched};
 use crate::lock::{self, Foreign, Lock, remotes};
 use crate::model::{Context, Digest, Error, Result, bounds};
@@ -49,7 +49,7 @@ fn resolved(
     let old = read_lock(&loaded.instance)?;
     may_use_keys(loaded, update, &old, options, reporter)?;
     reporter.report(Progress::Resolving);
-    let settings = Settings::for_folder(&loaded.instance.folder);
+    let settings = Settings::for_folder(loaded.instance.source());
     let wanted = debian::Wanted { project: &loaded.project, places: &loaded.places, lock: &old, update, downgrade };
     let debian::Resolved { lock: mut new, warnings } = debian::resolve(&wanted, &store, &settings)?;
     warnings.into_iter().for_each(|warning| reporter.report(Progress::Warning(warning)));
@@ -81,7 +81,7 @@ pub fn check_lock(
     let store = Store::at(&loaded.instance.home.store);
     store.prepare()?;
     let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
-    let settings = Settings::for_folder(&loaded.instance.folder);
+    let settings = Settings::for_folder(loaded.instance.source());
     let packages = debian::check(&loaded.project, &lock, &store, &settings)?;
     let (old, new) = resolved(loaded, &Update::All, downgrade, options, reporter)?;
     Ok(CheckedLock { packages, old, new })
@@ -142,7 +142,7 @@ fn images(loaded: &LoadedProject, update: &Update, lock: &mut Lock, reporter: &d
 /// Fails when a file cannot be read or is not a public key.
 fn keys(loaded: &LoadedProject, reference: &str) -> Result<Vec<(String, PublicKey)>> {
     let signers = loaded.project.signers().filter(|(_, wanted, _)| *wanted == reference);
-    let files = project_files(&loaded.instance.folder)?;
+    let files = SourceFiles::of(&loaded.instance)?;
     signers
         .map(|(image, _, path)| {
             let read = files.named(path, bounds::SMALL_FILE).context(|| format!("cannot read \"{path}\""));
@@ -175,7 +175,7 @@ pub fn trusted(loaded: &LoadedProject, mut lock: Lock) -> Result<Lock> {
 /// whose packages are used.
 fn refuse(loaded: &LoadedProject, foreign: &Foreign) -> Error {
     let Foreign { image, suite, package, repository } = foreign;
-    let text = std::fs::read_to_string(loaded.instance.folder.join("stead.lock")).unwrap_or_default();
+    let text = std::fs::read_to_string(loaded.instance.source().join("stead.lock")).unwrap_or_default();
     let line = lock::line_of(&text, suite, package).map_or_else(String::new, |line| format!(":{line}"));
     Error::new(format!(
         "stead.lock{line}: {package} comes from {repository}, which the debian step of image {image} does not declare"
@@ -239,6 +239,11 @@ pub fn complete_lock(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn
     let mut lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     if !lock.is_whole(&loaded.project) {
         let what = unanswered(&lock, loaded);
+        if let Some(checkout) = &loaded.instance.checkout {
+            let commit = &checkout.commit[..checkout.commit.len().min(12)];
+            let why = format!("{what} in commit {commit}, and what a commit does not lock has no answer that stays");
+            return Err(Error::new(why).hint("check the commit out with `git worktree add`, and run `stead up` there"));
+        }
         if options.frozen {
             return Err(
                 Error::new(format!("{what}, and --frozen forbids resolving it")).hint("run `stead update` and commit stead.lock")

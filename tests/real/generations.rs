@@ -2,6 +2,7 @@
 
 use crate::world::{World, is_root};
 use std::fs;
+use std::process::Command;
 
 const SHOP: &str = r#"image "made" { from "base"; copy "app" to="/srv/app"; }
 config "motd" file="motd"
@@ -107,4 +108,126 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
     let gone = world.fails(&["rollback", &number.to_string()]);
     assert!(gone.err.contains("made is no longer in the store") && gone.err.contains("stead.lock"), "{}", gone.err);
     assert_eq!(world.ok(&["exec", "-T", "c", "/app/busybox", "cat", "/app/x"]), "4", "what runs goes on");
+}
+
+/// Runs git in the project's directory.
+fn git(world: &World, words: &[&str]) -> String {
+    let named = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"];
+    let output = Command::new("git").args(named).args(words).current_dir(&world.folder).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+const AT: &str = r#"image "made" { from "base"; copy "app" to="/srv/app"; }
+config "motd" file="motd"
+secret "token" file="token"
+volume "data"
+container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; env A="1"; config "motd"; secret "token"; env-file ".env"
+    mount volume="data" to="/data"; }
+"#;
+
+#[test]
+fn another_commit_is_up_and_the_working_tree_stays() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("at-commit", AT);
+    world.write(".gitignore", "token\n.env\n");
+    world.write("token", "secret");
+    world.write(".env", "B=env\n");
+    git(&world, &["init", "-q"]);
+    for number in ["1", "2", "3"] {
+        world.write("app/a", &format!("file {number}\n"));
+        world.write("motd", &format!("motd {number}\n"));
+        git(&world, &["add", "."]);
+        git(&world, &["commit", "-qm", number]);
+        if number == "1" {
+            git(&world, &["tag", "first"]);
+            world.edit("env A=\"1\"", "env A=\"2\"");
+        }
+    }
+    let see = || world.exec("c", "cat /srv/app/a /run/configs/motd /run/secrets/token; echo; echo $A $B");
+    world.ok(&["up"]);
+    let now = see();
+    assert!(now.contains("file 3") && now.contains("secret") && now.contains("2 env"), "{now}");
+    world.exec("c", "echo kept > /data/file");
+    // The working tree is in the middle of something.
+    world.write("app/a", "unfinished\n");
+    fs::remove_file(world.folder.join("motd")).unwrap();
+    let before = git(&world, &["status", "--porcelain"]);
+    assert!(world.ok(&["up", "--at", "main~1", "--dry-run"]).contains("copy \"app\""));
+    assert_eq!(see(), now, "a dry run does nothing");
+    for (revision, wanted) in
+        [("main~2", "1"), ("HEAD~1", "2"), ("first", "1"), (&git(&world, &["rev-parse", "main"])[..10], "3")]
+    {
+        world.ok(&["up", "--at", revision]);
+        let seen = see();
+        let env = if wanted == "1" { "1 env" } else { "2 env" };
+        for line in [&format!("file {wanted}"), &format!("motd {wanted}"), "secret", env] {
+            assert!(seen.contains(line), "{revision}: {line}: {seen}");
+        }
+    }
+    assert_eq!(world.exec("c", "cat /data/file"), "kept", "it is the same instance");
+    assert_eq!(git(&world, &["status", "--porcelain"]), before);
+    let history: serde_json::Value = serde_json::from_str(&world.ok(&["history", "--json"])).unwrap();
+    let commits: Vec<&str> = history["generations"].as_array().unwrap().iter().filter_map(|one| one["commit"].as_str()).collect();
+    let named = |revision: &str| git(&world, &["rev-parse", revision]);
+    assert_eq!(commits, ["main", "main~2", "main~1", "main~2", "main"].map(named));
+    world.ok(&["rollback", "2"]);
+    assert!(see().contains("file 1"), "a generation of a commit is one as any other");
+    assert!(world.ok(&["up", "--at", "1"]).contains("c-1"), "a number is a generation first");
+    assert!(see().contains("file 3"));
+    let is_ours = |place: &std::path::Path| {
+        fs::read_to_string(place.join("commit/stead.kdl")).is_ok_and(|text| text.contains("project \"at-commit\"\n"))
+    };
+    let left = fs::read_dir(world.root.join("store/tmp")).unwrap().flatten().filter(|entry| is_ours(&entry.path()));
+    assert_eq!(left.count(), 0, "a checkout is left");
+    // What the working tree says is up again.
+    world.write("motd", "motd now\n");
+    world.ok(&["up"]);
+    assert!(see().contains("unfinished") && see().contains("motd now"));
+}
+
+#[test]
+fn a_commit_that_cannot_be_up_is_told_before_anything_is_done() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("at-commit-wrong", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    world.ok(&["up"]);
+    let pid = world.pid("c-1");
+    let told = |revision: &str| world.fails(&["up", "--at", revision]).err;
+    assert!(told("7").contains("there is no generation 7"));
+    git(&world, &["init", "-q"]);
+    git(&world, &["commit", "-q", "--allow-empty", "-m", "nothing"]);
+    git(&world, &["tag", "empty"]);
+    git(&world, &["add", "."]);
+    git(&world, &["commit", "-qm", "project"]);
+    let text = fs::read_to_string(world.folder.join("stead.kdl")).unwrap();
+    world.write("stead.kdl", &text.replace("stop-grace", "mount bind=\"app\" to=\"/app\"; stop-grace"));
+    world.write("app/a", "1");
+    git(&world, &["add", "."]);
+    git(&world, &["commit", "-qm", "bind"]);
+    git(&world, &["tag", "bind"]);
+    world.write("stead.kdl", &text.replace("stop-grace", "stopp-grace"));
+    git(&world, &["commit", "-qam", "broken"]);
+    git(&world, &["tag", "broken"]);
+    world.write("stead.kdl", &text);
+    git(&world, &["rm", "-q", "--cached", "stead.lock"]);
+    git(&world, &["commit", "-qam", "no lock"]);
+    git(&world, &["tag", "unlocked"]);
+    for (revision, wanted) in [
+        ("mian", "perhaps \"main\""),
+        ("empty", "has no stead.kdl"),
+        ("bind", "container c binds \"app\" of the project"),
+        ("broken", "stopp-grace"),
+        ("unlocked", "stead.lock has no packages"),
+        ("main@{1}", "git rev-parse"),
+    ] {
+        let said = told(revision);
+        assert!(said.contains(wanted), "{revision}: {said}");
+    }
+    assert_eq!(world.pid("c-1"), pid, "nothing was touched");
+    world.ok(&["up", "--at", "bind~1"]);
+    assert_eq!(world.pid("c-1"), pid, "that commit is what is up");
 }

@@ -1,7 +1,7 @@
 use super::super::Context;
 use super::super::trace::Trace;
 use super::allow::Allow;
-use crate::engine::{self, UpOptions};
+use crate::engine::{self, Held, UpOptions};
 use crate::model::Result;
 use crate::monitor::now_ms;
 use std::path::PathBuf;
@@ -24,9 +24,14 @@ pub struct Arguments {
     /// Accepted for compatibility with Docker: `up` always returns.
     #[arg(short = 'd', long, hide = true)]
     detach: bool,
-    /// Go to an earlier generation instead, by its number, as `stead rollback` does.
-    #[arg(long, value_name = "GENERATION", conflicts_with_all = ["watch", "frozen", "trace"])]
-    at: Option<u64>,
+    /// Go to an earlier generation instead, by its number, as `stead rollback` does, or to another commit: `main~3`, a tag,
+    /// the beginning of an id.
+    ///
+    /// A commit's project file, lock and files count then, and the working tree stays as it is. Secrets and env-files that the
+    /// commit does not have are read from the project's directory. A bind of the project's own files is refused, since it would
+    /// show the working tree. What is digits only is a generation first.
+    #[arg(long, value_name = "GENERATION|COMMIT", conflicts_with_all = ["watch", "frozen", "trace"])]
+    at: Option<String>,
     /// Stay and show what the containers print from now on; interrupt to leave (they stay up).
     #[arg(long, conflicts_with_all = ["watch", "dry_run", "detach"])]
     attach: bool,
@@ -50,14 +55,8 @@ impl Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let started = Instant::now();
     let watch = arguments.watch && !arguments.detach;
-    if let Some(number) = arguments.at {
-        let instance = context.instance()?;
-        let target = engine::generation_meant(&instance, Some(number))?;
-        if arguments.dry_run {
-            return super::plan::show_planned(&engine::plan_back(&instance, target)?, context);
-        }
-        let options = UpOptions { allow: arguments.allow.kinds()?, command: "up --at".into(), ..UpOptions::default() };
-        return super::generations::go(&instance, target, &options, context);
+    if let Some(at) = &arguments.at {
+        return go_to(at, started, arguments, context);
     }
     if arguments.dry_run {
         return super::plan::show(&context.project_dry()?, context);
@@ -85,4 +84,47 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         None => done?,
     };
     if arguments.attach { super::logs::follow(from, context) } else { Ok(code) }
+}
+
+/// Goes to a generation or to a commit.
+fn go_to(at: &str, started: Instant, arguments: &Arguments, context: &Context) -> Result<u8> {
+    let options = UpOptions {
+        offline: arguments.offline,
+        allow: arguments.allow.kinds()?,
+        command: "up --at".into(),
+        ..UpOptions::default()
+    };
+    let from = now_ms();
+    let instance = context.instance()?;
+    let code = match engine::generation_or_commit(&instance, at)? {
+        Some(target) if arguments.dry_run => {
+            return super::plan::show_planned(&engine::plan_back(&instance, target)?, context);
+        }
+        Some(target) => super::generations::go(&instance, target, &options, context)?,
+        None => {
+            let held = if arguments.dry_run { Held::Apart } else { Held::InStore };
+            let there = context.at_revision(at, held)?;
+            // The places of errors are in the commit's files, which only `there` can show.
+            match at_commit(started, arguments, &options, &there) {
+                Err(error) => {
+                    there.tell(&error);
+                    return Ok(error.code());
+                }
+                Ok(code) => code,
+            }
+        }
+    };
+    if arguments.attach { super::logs::follow(from, context) } else { Ok(code) }
+}
+
+fn at_commit(started: Instant, arguments: &Arguments, options: &UpOptions, there: &Context) -> Result<u8> {
+    let loaded = if arguments.dry_run { there.project_dry()? } else { there.settled(options)? };
+    engine::only_of_commit(&loaded)?;
+    if arguments.dry_run {
+        return super::plan::show(&loaded, there);
+    }
+    if let Some(checkout) = &loaded.instance.checkout {
+        there.ui.say(format!("going to commit {}", &checkout.commit[..12]));
+    }
+    super::converge::converge(&loaded.instance, there, started, |reporter| engine::up(&loaded, options, reporter))
 }
