@@ -76,7 +76,7 @@
 //!
 //! | word | what it means |
 //! | --- | --- |
-//! | instance | one project's directory on this machine, with its records, logs and volumes; its name is a digest of the directory's path |
+//! | instance | one project's directory on this machine, with its records, logs and volumes; its name is a digest of the path that the directory had first, and it keeps it when it is moved |
 //! | replica | one of the copies of a container: `web-2` ([`project::ReplicaId`]) |
 //! | generation | of a replica: its lifetime with one root; a new root begins the next one, and logs are kept for each. Of an environment: what an `up` that changed something resulted in ([`instance`]) |
 //! | drift | what live syncs made different in a container from its image |

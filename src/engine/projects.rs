@@ -53,7 +53,7 @@ pub fn projects(home: &Home, which: Which) -> Result<Vec<Resident>> {
         found.push(Resident {
             id: instance.id.clone(),
             project: record.project,
-            folder: record.folder,
+            folder: instance.folder.display().to_string(),
             branch: if gone { None } else { git::checked_out(&instance.folder) },
             gone,
             containers,

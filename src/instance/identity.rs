@@ -1,5 +1,6 @@
 //! An instance: one project's directory on this machine, and where its records, logs and volumes are.
 
+use super::claim;
 use crate::model::{Context, Digest, Name, Result};
 use crate::monitor::{Folder, MonitorSpec};
 use crate::plan::InstanceRecord;
@@ -7,14 +8,13 @@ use crate::project::{ReplicaId, is_one_off};
 use crate::store::{Home, read_state, state_bytes};
 use crate::sys;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A project's directory with its identity.
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub home: Home,
-    /// Eight characters, derived from the directory's real path and the file's name.
+    /// Eight characters, derived from the path that the directory had when it was first up, and the file's name.
     pub id: String,
     pub folder: PathBuf,
     pub file: String,
@@ -36,14 +36,9 @@ impl Instance {
     /// The instance of a project file.
     pub fn new(home: &Home, folder: &Path, file: &str) -> Self {
         let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        let mut identity = real.as_os_str().as_bytes().to_vec();
-        if file != "stead.kdl" {
-            identity.push(0);
-            identity.extend(file.bytes());
-        }
         Self {
             home: home.clone(),
-            id: Digest::of(identity).short(8),
+            id: claim::id_of(home, &real, file),
             folder: real,
             file: file.to_owned(),
             project: String::new(),
@@ -141,13 +136,16 @@ impl Instance {
     /// Waits until no other process changes this instance, and locks it.
     ///
     /// # Errors
-    /// Fails when its directories cannot be created or the lock cannot be taken.
+    /// Fails when its directories cannot be created or the lock cannot be taken, and when another directory has claimed the
+    /// instance meanwhile.
     pub fn lock(&self) -> Result<sys::Lock> {
         for folder in [self.state(), self.home.run.join(&self.id)] {
             private_folder(&folder)?;
         }
         let path = self.state().join("lock");
-        sys::Lock::wait(&path, sys::Hold::Alone).context(|| format!("cannot lock {}", path.display()))
+        let lock = sys::Lock::wait(&path, sys::Hold::Alone).context(|| format!("cannot lock {}", path.display()))?;
+        claim::take(&self.home, &self.id, &self.folder, &self.file)?;
+        Ok(lock)
     }
 
     /// The names of the containers' directories, on record or not.
@@ -242,10 +240,11 @@ pub fn all_instances(home: &Home) -> Result<Vec<(Instance, InstanceRecord)>> {
     let mut found = Vec::new();
     for id in sys::names(&all).context(|| "cannot list the projects".into())? {
         let Some(record) = read_state::<InstanceRecord>(&all.join(&id).join("record.json"))? else { continue };
+        let claimed = claim::claim_of(home, &id)?;
         let instance = Instance {
             home: home.clone(),
             id,
-            folder: record.folder.clone().into(),
+            folder: claimed.map_or_else(|| record.folder.clone().into(), |claim| claim.folder),
             file: record.file.clone(),
             project: record.project.clone(),
             checkout: None,

@@ -5,6 +5,7 @@
 //! builds or ends anything.
 
 mod absent;
+mod claim;
 pub mod consent;
 mod drift;
 mod env_file;

@@ -42,6 +42,26 @@ impl Store {
         crate::sys::write_lasting(&path, &bytes, 0o600).context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Notes that the directory of an instance was moved, in its root and in those of its generations.
+    ///
+    /// # Errors
+    /// Fails when a root cannot be read or written.
+    pub fn roots_moved(&self, instance: &str, folder: &Path) -> Result<()> {
+        let place = self.root().join("roots");
+        let own = |name: &String| name.strip_prefix(instance).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        for name in sys::names(&place).context(|| format!("cannot list {}", place.display()))?.iter().filter(|name| own(name)) {
+            let path = place.join(name);
+            let bytes = match fs::read(&path) {
+                // A collection has dropped it meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                bytes => bytes.context(|| format!("cannot read {}", path.display()))?,
+            };
+            let pin: Pin = serde_json::from_slice(&bytes).context(|| format!("{} is damaged", path.display()))?;
+            self.set_root(name, &Pin { folder: folder.to_owned(), ..pin })?;
+        }
+        Ok(())
+    }
+
     /// Removes an instance's root.
     pub fn remove_root(&self, instance: &str) {
         let _ = fs::remove_file(self.root().join("roots").join(instance));
@@ -229,5 +249,10 @@ mod tests {
         assert_eq!(done.kept.values().copied().collect::<Vec<_>>(), [1030], "{done:?}");
         assert_eq!(done.bytes, 7);
         assert!(store.layer(&nobodys).is_none() && store.layer(&base).is_some());
+        // Its directory is moved.
+        let new = tempfile::tempdir().unwrap();
+        store.roots_moved("i", new.path()).unwrap();
+        let pins: Vec<Pin> = store.roots(true).unwrap();
+        assert!(pins.len() == 3 && pins.iter().all(|pin| pin.folder == new.path()), "{pins:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! The commands that Docker's users know, each on real containers.
 
-use crate::world::{World, alive, eventually, is_root};
+use crate::world::{Ran, World, alive, copy_folder, eventually, is_root};
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const SLEEP: &str = r#"stop-grace "100ms"; cmd "sleep" "1000""#;
@@ -755,7 +756,7 @@ fn plans_and_errors_say_what_happened() {
 
 /// A directory that was moved keeps what it had where it was: who goes up in the new place is told.
 #[test]
-fn who_goes_up_in_a_moved_directory_is_told_what_stayed() {
+fn a_moved_directory_keeps_what_it_has() {
     if !is_root() {
         return;
     }
@@ -764,8 +765,95 @@ fn who_goes_up_in_a_moved_directory_is_told_what_stayed() {
         &format!("container \"a\" {{ image \"base\"; mount volume=\"v\" to=\"/v\"; {SLEEP} }}\nvolume \"v\"\n"),
     );
     world.ok(&["up"]);
+    world.exec("a", "echo kept > /v/file");
+    let pid = world.pid("a-1");
     let moved = world.folder.with_file_name("moved");
+    let there = |folder: &Path, words: &[&str]| Ran::from(world.command(words).current_dir(folder).output().unwrap());
+    let ok = |folder: &Path, words: &[&str]| {
+        let ran = there(folder, words);
+        assert_eq!(ran.code, 0, "{words:?} {}", ran.err);
+        ran
+    };
+    let pid_in = |folder: &Path| {
+        let listed: serde_json::Value = serde_json::from_str(&ok(folder, &["ps", "--json"]).out).unwrap();
+        i32::try_from(listed["containers"][0]["pid"].as_i64().unwrap_or_default()).unwrap()
+    };
     fs::rename(&world.folder, &moved).unwrap();
+    assert_eq!(pid_in(&moved), pid, "it is seen before anything is done");
+    let up = ok(&moved, &["up"]);
+    assert!(up.err.contains("nothing to do") && !up.err.contains("which is gone"), "{}", up.err);
+    assert_eq!(pid_in(&moved), pid);
+    let roots = fs::read_dir(world.root.join("store/roots")).unwrap().flatten();
+    let named = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("{}\"", moved.display())));
+    assert_eq!(roots.filter(|root| named(&root.path())).count(), 2, "what it keeps in the store is its own still");
+    let listed: serde_json::Value = serde_json::from_str(&ok(&moved, &["ps", "--projects", "--json"]).out).unwrap();
+    let projects = listed["projects"].as_array().unwrap();
+    assert_eq!(projects.len(), 1, "{listed}");
+    assert_eq!(projects[0]["folder"].as_str().unwrap(), moved.display().to_string());
+    assert_eq!(projects[0]["gone"], false);
+    // A copy is an instance of its own, also at the path that was the first one's.
+    copy_folder(&moved, &world.folder);
+    let plan = ok(&world.folder, &["plan"]).out;
+    assert!(plan.contains("+ container a-1") && plan.contains("+ volume v"), "{plan}");
+    world.ok(&["up"]);
+    assert_ne!(world.pid("a-1"), pid);
+    assert_eq!(world.exec("a", "ls /v"), "");
+    assert_eq!(pid_in(&moved), pid);
+    ok(&moved, &["rollback", "1"]);
+    assert_eq!(ok(&moved, &["exec", "-T", "a", "cat", "/v/file"]).out.trim(), "kept");
+    // Both at once, from the moved one and from the other.
+    let both = [&moved, &world.folder].map(|folder| world.command(&["up"]).current_dir(folder).spawn().unwrap());
+    both.into_iter().for_each(|mut one| assert!(one.wait().unwrap().success()));
+    assert_eq!(pid_in(&moved), pid);
+    ok(&moved, &["down", "-v"]);
+    world.ok(&["down", "-v"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_moved_worktree_keeps_what_it_has() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("moved-worktree", &format!("container \"a\" {{ image \"base\"; {SLEEP} }}\n"));
+    let git = |words: &str| {
+        let line = format!("git -c user.name=a -c user.email=a@b {words}");
+        assert!(Command::new("sh").args(["-c", &line]).current_dir(&world.folder).status().unwrap().success(), "{line}");
+    };
+    git("init -q -b main && git add . && git -c user.name=a -c user.email=a@b commit -qm one");
+    git("worktree add -q ../tree -b other");
+    let (tree, moved) = (world.folder.with_file_name("tree"), world.folder.with_file_name("tree-moved"));
+    let there = |folder: &Path, words: &[&str]| {
+        let ran = Ran::from(world.command(words).current_dir(folder).output().unwrap());
+        assert_eq!(ran.code, 0, "{words:?} {}", ran.err);
+        ran
+    };
+    world.ok(&["up"]);
+    there(&tree, &["up"]);
+    let before = world.pid("a-1");
+    let listed = there(&tree, &["ps", "--json"]).out;
+    git("worktree move ../tree ../tree-moved");
+    assert!(there(&moved, &["up"]).err.contains("nothing to do"));
+    assert_eq!(there(&moved, &["ps", "--json"]).out.matches("\"pid\"").count(), listed.matches("\"pid\"").count());
+    assert_eq!(world.pid("a-1"), before, "the other worktree is not touched");
+    there(&moved, &["down", "-v"]);
+    assert_eq!(world.pid("a-1"), before);
+}
+
+/// A directory that was copied to another disk and removed is another one, and its containers are told of.
+#[test]
+fn who_goes_up_in_a_copy_of_a_deleted_directory_is_told_what_stayed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "moved-by-copy",
+        &format!("container \"a\" {{ image \"base\"; mount volume=\"v\" to=\"/v\"; {SLEEP} }}\nvolume \"v\"\n"),
+    );
+    world.ok(&["up"]);
+    let moved = world.folder.with_file_name("moved");
+    copy_folder(&world.folder, &moved);
+    fs::remove_dir_all(&world.folder).unwrap();
     let there = |words: &[&str]| world.command(words).current_dir(&moved).output().unwrap();
     for words in [&["plan"][..], &["up"]] {
         let said = String::from_utf8_lossy(&there(words).stderr).into_owned();
@@ -773,8 +861,7 @@ fn who_goes_up_in_a_moved_directory_is_told_what_stayed() {
         assert!(said.contains("which is gone") && said.contains(&way), "{words:?}: {said}");
     }
     assert!(there(&["down", "-v"]).status.success());
-    fs::rename(&moved, &world.folder).unwrap();
-    world.ok(&["down", "-v"]);
+    assert!(there(&["-C", world.folder.to_str().unwrap(), "down", "-v"]).status.success());
     world.assert_nothing_left();
 }
 
