@@ -5,6 +5,7 @@
 //! volume, because a container could put a link in the way (the class of CVE-2018-15664).
 
 mod copy;
+mod disk;
 mod replace;
 mod snapshot;
 mod staging;
@@ -16,7 +17,7 @@ pub use snapshot::{Snapshot, SnapshotName, delete as delete_snapshot, open as op
 use crate::build::View;
 use crate::image::{Hiding, Twin};
 use crate::model::{Context, Name, Result};
-use crate::store::{Home, disk_error};
+use crate::store::Home;
 use crate::sys::{Facts, Kind, Listed, Tree};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -101,7 +102,7 @@ impl Below<'_> {
 /// # Errors
 /// Fails when the image cannot be read, or when something cannot be written.
 pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use: impl FnOnce() -> bool) -> Result<()> {
-    let failed = |error| disk_error(&format!("cannot make the volume {name}"), error);
+    let failed = |error| disk::failed(home, &format!("cannot make the volume {name}"), error);
     let all = Tree::private(&folder(home, instance)).map_err(failed)?;
     let own = OsStr::new(name.as_str());
     let folders: Vec<(&View, PathBuf)> = images.iter().filter_map(|below| Some((&below.image, below.source()?))).collect();
@@ -125,7 +126,7 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
         }
     };
     let done = staging::make(&all, |tree, _| fill(tree, source), |made| place(&all, made, own));
-    done.map_err(|error| disk_error(&format!("cannot fill the volume {name}"), error))
+    done.map_err(|error| disk::failed(home, &format!("cannot fill the volume {name}"), error))
 }
 
 /// Fills the directory that will become a volume.
@@ -303,6 +304,13 @@ mod tests {
         let wrong: [&[u8]; 3] = [&archive[..archive.len() / 2 + 7], b"", &[b'x'; 2048]];
         for wrong in wrong {
             assert!(import(&home, "i", &data, wrong, Content::Replaced).is_err());
+            assert_eq!(fs::read_to_string(place.at("data/c")).unwrap(), "3");
+        }
+        for wrong in [&b"SELECT 1;\n"[..], &[b'x'; 2048], &[0x1f, 0x8b, 0][..]] {
+            let error = import(&home, "i", &data, wrong, Content::Replaced).unwrap_err();
+            let text = error.chain();
+            assert!(text.contains("no tar archive") || wrong[0] == 0x1f, "{text}");
+            assert!(error.advice().is_some_and(|advice| advice.contains("volume export")) || wrong[0] == 0x1f, "{text}");
             assert_eq!(fs::read_to_string(place.at("data/c")).unwrap(), "3");
         }
         import(&home, "i", &data, &archive[..], Content::Replaced).unwrap();

@@ -5,6 +5,7 @@
 //! content.
 
 use super::copy::{Copied, copy};
+use super::disk;
 use super::snapshot::{self, SnapshotName};
 use super::staging;
 use crate::image::{self, Rules};
@@ -50,7 +51,7 @@ fn replace<T>(
     doing: &str,
     fill: impl FnOnce(&Tree, &OsStr) -> io::Result<T>,
 ) -> Result<T> {
-    let failed = |error| disk_error(doing, error);
+    let failed = |error| disk::failed(home, doing, error);
     let all = Tree::private(&super::folder(home, instance)).map_err(failed)?;
     let own = on_disk(volume);
     match all.look(own).map_err(failed)?.map(|there| Kind::of(&there)) {
@@ -89,7 +90,7 @@ pub fn restore(home: &Home, instance: &str, volume: &Name, name: &SnapshotName) 
 /// # Errors
 /// Fails when the new one exists already, and when something cannot be read or written; nothing is left then.
 pub fn duplicate<H>(home: &Home, instance: &str, volume: &Name, new: &Name, held: H) -> Result<Copied> {
-    let failed = |error| disk_error(&format!("cannot copy the volume {volume} to {new}"), error);
+    let failed = |error| disk::failed(home, &format!("cannot copy the volume {volume} to {new}"), error);
     let source = super::open(home, instance, volume)?;
     let all = Tree::private(&super::folder(home, instance)).map_err(failed)?;
     if all.look(on_disk(new)).map_err(failed)?.is_some() {
@@ -120,7 +121,7 @@ pub fn export(tree: &Tree, volume: &Name, out: &mut (impl Write + Send)) -> Resu
 /// be written. The volume is then as it was.
 pub fn import(home: &Home, instance: &str, volume: &Name, from: impl Read + Send, content: Content) -> Result<u64> {
     let doing = format!("cannot import the volume {volume}");
-    let failed = |error| disk_error(&doing, error);
+    let failed = |error| disk::failed(home, &doing, error);
     let place = super::folder(home, instance);
     let all = Tree::private(&place).map_err(failed)?;
     let before = match all.look(on_disk(volume)).map_err(failed)? {
@@ -141,11 +142,35 @@ pub fn import(home: &Home, instance: &str, volume: &Name, from: impl Read + Send
     })
 }
 
+/// The length of a header in an archive (pax(1), ustar Interchange Format).
+const BLOCK: usize = 512;
+
+/// Whether an archive may begin with this: a header has the right sum. What is empty or only zeros is an empty archive.
+fn may_begin_a_tar(first: &[u8]) -> bool {
+    if first.iter().all(|byte| *byte == 0) {
+        return true;
+    }
+    let Some(header) = first.first_chunk::<BLOCK>() else { return false };
+    // The sum is that of the header with spaces in the place of the sum.
+    let (sum, place) = (&header[148..156], 148..156);
+    let digits = String::from_utf8_lossy(sum);
+    let told = u32::from_str_radix(digits.trim_matches(|c: char| c == ' ' || c == '\0'), 8);
+    let each = |(at, byte): (usize, &u8)| u32::from(if place.contains(&at) { b' ' } else { *byte });
+    told == Ok(header.iter().enumerate().map(each).sum())
+}
+
 fn unpack(from: impl Read + Send, root: &Path) -> io::Result<u64> {
     // `export` writes whiteouts, which a container engine in a container keeps in its volumes, as layers have them.
     let rules = Rules { latest: i64::MAX, owner: None, whiteouts: true, rootfs: true, folder_times: true };
     let budget = Arc::new(Budget::new(ARCHIVE));
     let mut content = image::budgeted(from, &budget)?;
+    let mut first = Vec::with_capacity(BLOCK);
+    content.by_ref().take(BLOCK as u64).read_to_end(&mut first)?;
+    if !may_begin_a_tar(&first) {
+        let error = Error::new("what is given is no tar archive");
+        return Err(io::Error::other(error.hint("`stead volume export` and `tar` make one; it may be compressed")));
+    }
+    let mut content = first.as_slice().chain(content);
     let mut tree = image::Tree::new(root, rules, budget)?;
     let entries = tree.write(&mut content)?;
     tree.finish()?;

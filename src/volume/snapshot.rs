@@ -1,9 +1,10 @@
 //! Snapshots: copies of volumes as they were. They are kept beside the volumes, where no container sees them.
 
 use super::copy::{Copied, copy};
+use super::disk;
 use super::staging;
 use crate::model::{Context, Error, Name, Result};
-use crate::store::{Home, disk_error};
+use crate::store::Home;
 use crate::sys::{Listed, Tree};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -126,7 +127,7 @@ pub fn open(home: &Home, instance: &str, volume: &Name, name: &SnapshotName) -> 
 /// # Errors
 /// Fails when there is a snapshot of that name, and when something cannot be read or written; nothing is left then.
 pub fn take<H>(home: &Home, instance: &str, volume: &Name, name: &SnapshotName, held: H) -> Result<Copied> {
-    let failed = |error| disk_error(&format!("cannot make the snapshot {name} of the volume {volume}"), error);
+    let failed = |error| disk::failed(home, &format!("cannot make the snapshot {name} of the volume {volume}"), error);
     let source = super::open(home, instance, volume)?;
     let make = || -> Result<Copied> {
         let all = Tree::private(&folder(home, instance, volume)).map_err(failed)?;

@@ -114,6 +114,12 @@ fn an_archive_of_a_volume_makes_the_same_volume() {
     fs::write(world.folder.join("broken.tar"), &read("data.tar")[..3000]).unwrap();
     world.fails(&["volume", "import", "copy", "broken.tar", "--replace"]);
     world.fails(&["volume", "import", "fresh", "broken.tar"]);
+    world.write("dump.sql", "CREATE TABLE t (a int);\n");
+    for name in ["copy", "fresh"] {
+        let told = world.fails(&["volume", "import", name, "dump.sql", "--replace"]).err;
+        assert!(told.contains(&format!("cannot import the volume {name}: what is given is no tar archive")), "{told}");
+        assert!(told.contains("stead volume export"), "{told}");
+    }
     world.ok(&["volume", "export", "copy", "-o", "copy.tar"]);
     assert!(read("data.tar") == read("copy.tar"), "a failed import changed something");
     assert_eq!(world.ok(&["volume", "clone", "data", "other"]), "other\n");
@@ -138,14 +144,25 @@ fn a_snapshot_on_a_full_disk_leaves_nothing() {
     let world = World::new("volume-full-disk", PROJECT);
     let disk = SmallDisk::below(&world.root, &["state"]);
     world.ok(&["up"]);
+    world.exec("c", "echo before > /data/small && sync");
+    world.ok(&["volume", "snapshot", "data", "old"]);
     world.exec("c", "head -c 13M /dev/urandom > /data/big && sync");
     let before = world.exec("c", "sha256sum /data/big");
     let refused = world.fails(&["volume", "snapshot", "data", "x"]);
     assert!(refused.err.contains("the disk is full") && refused.err.contains("/big"), "{}", refused.err);
+    assert!(refused.err.contains(&world.root.join("state").display().to_string()), "the disk is named: {}", refused.err);
     world.fails(&["volume", "clone", "data", "other"]);
-    assert_eq!(fs::read_dir(world.root.join("state/snapshots")).unwrap().count(), 0, "a part of a snapshot is left");
+    let snapshots = fs::read_dir(world.root.join("state/snapshots")).unwrap().flatten().next().unwrap().path();
+    let left = |folder: &Path| -> Vec<String> {
+        fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(left(&snapshots.join("data")), ["old"], "a part of a snapshot is left, or an old one is gone");
+    assert!(world.ok(&["volume", "ls", "--snapshots"]).contains("old"));
     assert_eq!(names(&world), ["data"]);
     assert_eq!(world.exec("c", "sha256sum /data/big"), before, "it goes on");
+    world.ok(&["volume", "restore", "data", "old", "--stop"]);
+    world.ok(&["up"]);
+    assert_eq!(world.exec("c", "cat /data/small; ls /data"), "before\nsmall");
     world.ok(&["down"]);
     drop(disk);
 }
