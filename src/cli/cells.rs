@@ -17,6 +17,10 @@ pub fn state(row: &Row) -> (String, Option<Style>) {
             let ago = row.status.finished_at.map(|at| format!(" {} ago", since(Some(at)))).unwrap_or_default();
             (format!("done{ago}"), Some(Style::Dim))
         }
+        State::Exited if row.status.timed_out.is_some() => {
+            let after = row.status.timed_out.map(|after| format!(" after {after}")).unwrap_or_default();
+            (format!("timed out{after}"), Some(Style::Bad))
+        }
         State::Exited if row.job && !row.out_of_memory => (format!("failed ({code})"), Some(Style::Bad)),
         State::Exited if row.out_of_memory => {
             (format!("exited {code}, out of memory, {} ago", since(row.status.finished_at)), Some(Style::Bad))

@@ -67,10 +67,21 @@ pub fn start(loaded: &LoadedProject, names: &[String], options: UpOptions, repor
 pub fn run_again(loaded: &LoadedProject, name: &str, options: UpOptions, reporter: &dyn Reporter) -> Result<Converged> {
     let jobs = || loaded.project.containers.iter().filter(|(_, container)| container.job.is_some()).map(|(job, _)| job);
     let Some(job) = jobs().find(|job| job.as_str() == name) else {
+        let other = match (loaded.project.containers.get(name), loaded.project.tasks.get(name)) {
+            (Some(_), _) => Some(("a container", "`stead restart` ends it and starts it again")),
+            (None, Some(_)) => Some(("a task", "a task has no result, so leave `--again` out")),
+            (None, None) => loaded.project.images.get(name).map(|_| ("an image", "leave `--again` out to run a command in it")),
+        };
+        let all: Vec<&str> = jobs().map(Name::as_str).collect();
+        let there = if all.is_empty() { String::new() } else { format!("; its jobs: {}", all.join(", ")) };
+        if let Some((what, instead)) = other {
+            return Err(Error::new(format!("\"{name}\" is {what}, not a job")).hint(format!("{instead}{there}")));
+        }
         let error = Error::new(format!("the project has no job \"{name}\""));
-        return Err(match nearest(name, jobs().map(Name::as_str)) {
-            Some(near) => error.hint(format!("perhaps \"{near}\"")),
-            None => error.hint("a job is written as: job \"migrate\" { image \"app\"; cmd \"migrate\"; }"),
+        return Err(match nearest(name, all.iter().copied()) {
+            Some(near) => error.hint(format!("perhaps \"{near}\"{there}")),
+            None if all.is_empty() => error.hint("a job is written as: job \"migrate\" { image \"app\"; cmd \"migrate\"; }"),
+            None => error.hint(format!("the project has the jobs {}", all.join(", "))),
         });
     };
     agree(loaded, &BTreeSet::from([job.clone()]), &options, reporter)?;

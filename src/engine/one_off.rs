@@ -243,14 +243,7 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result
             let container = spec::container_of(image.clone());
             container.ok_or_else(|| Error::new("the language lacks a default that a container needs"))?
         }
-        (None, None) => {
-            let known = project.containers.keys().chain(project.images.keys()).chain(project.tasks.keys()).map(Name::as_str);
-            let error = Error::new(format!("the project has no container, no image and no task \"{name}\""));
-            return Err(match nearest(name, known) {
-                Some(near) => error.hint(format!("perhaps \"{near}\"")),
-                None => error,
-            });
-        }
+        (None, None) => return Err(unknown(project, name)),
     };
     if let Some(word) = wish.entrypoint {
         container.entrypoint = Some(if word.is_empty() { Vec::new() } else { vec![word] });
@@ -279,6 +272,33 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result
     let mut project = project.clone();
     project.containers.insert(own.clone(), container);
     Ok((project, image))
+}
+
+/// The error for a name that nothing in the project has that could be run.
+fn unknown(project: &Project, name: &str) -> Error {
+    let is_job = |container: &&Container| container.job.is_some();
+    let containers = project.containers.iter().filter(|(_, container)| !is_job(container)).map(|(name, _)| name);
+    let jobs = project.containers.iter().filter(|(_, container)| is_job(container)).map(|(name, _)| name);
+    // Those of a Dockerfile's stages and those from elsewhere have names that nobody gave them.
+    let images = project.images.keys().filter(|name| Name::parse(name.as_str()).is_ok());
+    let kinds: [(&str, Vec<&Name>); 4] = [
+        ("tasks", project.tasks.keys().collect()),
+        ("jobs", jobs.collect()),
+        ("containers", containers.collect()),
+        ("images", images.collect()),
+    ];
+    let near = nearest(name, kinds.iter().flat_map(|(_, names)| names).map(|name| name.as_str()));
+    let there = kinds.iter().filter(|(_, names)| !names.is_empty()).map(|(kind, names)| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        format!("{kind}: {}", names.join(", "))
+    });
+    let there = there.collect::<Vec<_>>().join("; ");
+    let hint = match near {
+        Some(near) => format!("perhaps \"{near}\"; the project has {there}"),
+        None if there.is_empty() => "the project has nothing that could be run: write a `container` into its file".to_owned(),
+        None => format!("the project has {there}"),
+    };
+    Error::new(format!("the project has no task, job, container or image \"{name}\"")).hint(hint)
 }
 
 type WithObservation = (Planned, Observation);

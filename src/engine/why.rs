@@ -31,7 +31,7 @@ pub struct Explained {
     pub last: Option<Entry>,
 }
 
-/// Explains everything that has this name: a container, replica, image, network or volume, or a step as `IMAGE/NUMBER` or
+/// Explains everything that has this name: a container, job, replica, image, network or volume, or a step as `IMAGE/NUMBER` or
 /// `IMAGE:LINE`.
 ///
 /// # Errors
@@ -91,13 +91,16 @@ impl Known<'_> {
     fn part(&self, at: usize, typed: &str) -> Explained {
         let vertex = &self.graph.vertices[at];
         let (object, path) = match vertex.part {
+            Part::Container if self.is_job(vertex) => (Object::Job, NodePath::container(&vertex.name)),
             Part::Container => (Object::Container, NodePath::container(&vertex.name)),
             Part::Image => (Object::Image, NodePath::declared("image", &self.name(vertex))),
             Part::Network => (Object::Network, NodePath::declared("network", &self.name(vertex))),
             Part::Volume => (Object::Volume, NodePath::declared("volume", &self.name(vertex))),
         };
-        let is_of = |name: &str| if object == Object::Container { ReplicaId::is_of(name, typed) } else { name == typed };
-        let meant = |change: &Change| change.object == object && is_of(&change.name);
+        let is_of = |name: &str| if vertex.part == Part::Container { ReplicaId::is_of(name, typed) } else { name == typed };
+        // A job may have been a container before, and its history may be of a stead that called it one.
+        let is_same = |other: Object| other == object || object == Object::Job && other == Object::Container;
+        let meant = |change: &Change| is_same(change.object) && is_of(&change.name);
         let mut needs: Vec<String> =
             self.graph.edges.iter().filter(|edge| edge.from == at).map(|edge| self.need(edge, typed)).collect();
         if vertex.part == Part::Image {
@@ -105,9 +108,18 @@ impl Known<'_> {
         }
         let (causes, note) = (self.causes(&meant), self.note(at));
         let users = self.graph.edges.iter().filter(|edge| edge.to == at).map(|edge| self.user(edge)).collect();
-        let what =
-            format!("{} {}", vertex.part.word(), if vertex.part == Part::Container { typed } else { vertex.name.as_str() });
+        let what = format!("{} {}", self.word(vertex), if vertex.part == Part::Container { typed } else { vertex.name.as_str() });
         Explained { what, place: self.loaded.places.of(&path).cloned(), causes, note, needs, users, last: self.last(&meant) }
+    }
+
+    fn is_job(&self, vertex: &Vertex) -> bool {
+        let container = self.loaded.project.containers.get(vertex.name.as_str());
+        vertex.part == Part::Container && container.is_some_and(|container| container.job.is_some())
+    }
+
+    /// What a vertex is called in a project file.
+    fn word(&self, vertex: &Vertex) -> &'static str {
+        if self.is_job(vertex) { "job" } else { vertex.part.word() }
     }
 
     /// The name of a vertex, which is one of the project or is implied by it.
@@ -132,7 +144,7 @@ impl Known<'_> {
     /// What a vertex uses, with what is known about that now.
     fn need(&self, edge: &Edge, typed: &str) -> String {
         let vertex = &self.graph.vertices[edge.to];
-        let shown = format!("{} {}", vertex.part.word(), vertex.name);
+        let shown = format!("{} {}", self.word(vertex), vertex.name);
         match vertex.part {
             Part::Image => match self.planned.built.get(vertex.name.as_str()) {
                 Some(image) => format!("{shown} sha256:{}", image.digest.short(12)),
@@ -154,7 +166,7 @@ impl Known<'_> {
     fn user(&self, edge: &Edge) -> String {
         let vertex = &self.graph.vertices[edge.from];
         let label = edge.label.map(|label| format!(" ({label})")).unwrap_or_default();
-        format!("{} {}{label}", vertex.part.word(), vertex.name)
+        format!("{} {}{label}", self.word(vertex), vertex.name)
     }
 
     /// That no container needs an image, so that `up` leaves it alone.

@@ -175,7 +175,10 @@ fn seen(instance: &Instance, name: &str, record: &ContainerRecord) -> Seen {
             State::Running | State::Paused | State::Restarting => Seen::Running,
             State::Exited if status.exit_code == Some(0) && !status.stopped => Seen::Finished,
             State::Exited if status.stopped => Seen::Down(Down::Stopped),
-            State::Exited => Seen::Down(status.exit_code.map_or(Down::Lost, Down::Ended)),
+            State::Exited => {
+                let ended = || status.exit_code.map_or(Down::Lost, Down::Ended);
+                Seen::Down(status.timed_out.map_or_else(ended, Down::TimedOut))
+            }
             _ => Seen::Down(Down::Lost),
         },
         None => Seen::Down(Down::Lost),

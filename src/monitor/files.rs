@@ -110,6 +110,8 @@ pub struct Status {
     /// Why it could not be started.
     pub error: Option<String>,
     pub out_of_memory: bool,
+    /// It was killed because it took longer than this.
+    pub timed_out: Option<Duration>,
     /// It was stopped on request, and stays down until it is started.
     pub stopped: bool,
     /// The boot during which this was written.

@@ -104,6 +104,11 @@ fn needed_images(project: &Project) -> BTreeSet<Name> {
         .collect()
 }
 
+/// What a change of a job, or of another container, is about.
+fn object_of(is_job: bool) -> Object {
+    if is_job { Object::Job } else { Object::Container }
+}
+
 struct Planner<'a> {
     known: Known<'a>,
     changes: Vec<Change>,
@@ -303,7 +308,7 @@ impl Planner<'_> {
                 let mut causes = vec![self.known.creation(wish)];
                 causes.extend(self.known.not_kept(wish));
                 let detail = if wish.is_job() { "run".to_owned() } else { format!("image {}", wish.image_name) };
-                self.add(Symbol::Create, Object::Container, name, &detail, causes);
+                self.add(Symbol::Create, object_of(wish.is_job()), name, &detail, causes);
                 self.mark(wish);
                 continue;
             };
@@ -329,12 +334,12 @@ impl Planner<'_> {
                 }
                 Deed::Start(_) if wish.is_job() => {
                     if causes.is_empty() {
-                        causes.push(self.known.why_down(name, "it was not done"));
+                        causes.push(self.known.why_down(wish, desired, "it was not done"));
                     }
                     "run"
                 }
                 Deed::Start(How::Again) if causes.is_empty() => {
-                    causes.push(self.known.why_down(name, "it is not running"));
+                    causes.push(self.known.why_down(wish, desired, "it is not running"));
                     "start"
                 }
                 Deed::Start(How::Again) => "restart",
@@ -343,28 +348,28 @@ impl Planner<'_> {
                     "replace"
                 }
             };
-            self.add(Symbol::Change, Object::Container, name, detail, causes);
+            self.add(Symbol::Change, object_of(wish.is_job()), name, detail, causes);
             self.mark(wish);
         }
         let turns = self.turns(desired, pending, networks, &meant);
         let stays = |name: &String| desired.contains_key(name) && self.deeds.get(name) != Some(&Deed::End);
-        let gone: Vec<(String, Name)> = self
+        let gone: Vec<(String, Name, Object)> = self
             .known
             .observed
             .record
             .containers
             .iter()
             .filter(|(name, record)| !stays(name) && meant(&record.container))
-            .map(|(name, record)| (name.clone(), record.container.clone()))
+            .map(|(name, record)| (name.clone(), record.container.clone(), object_of(record.job.is_some())))
             .collect();
-        for (name, container) in gone {
+        for (name, container, object) in gone {
             let text = if self.known.project.containers.contains_key(&container) {
                 "fewer replicas are wanted"
             } else {
                 "no longer in the project file"
             };
             let reason = self.known.at(&NodePath::container(&container).node("replicas"), text);
-            self.add(Symbol::Remove, Object::Container, &name, "", vec![reason]);
+            self.add(Symbol::Remove, object, &name, "", vec![reason]);
             self.deeds.insert(name, Deed::End);
         }
         turns

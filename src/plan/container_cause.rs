@@ -11,11 +11,35 @@ use std::path::Path;
 
 impl Known<'_> {
     /// Why a container does not run.
-    pub fn why_down(&self, name: &str, otherwise: &str) -> Cause {
-        cause(match self.observed.containers.get(name) {
-            Some(Seen::Down(Down::Stopped)) => "somebody stopped it".to_owned(),
-            Some(Seen::Down(Down::Ended(status))) => format!("its command ended with exit status {status}"),
-            _ => otherwise.to_owned(),
+    pub fn why_down(&self, wish: &Desired, all: &BTreeMap<String, Desired>, otherwise: &str) -> Cause {
+        match self.observed.containers.get(&wish.name) {
+            Some(Seen::Down(Down::Stopped)) => cause("somebody stopped it"),
+            Some(Seen::Down(Down::Ended(status))) => cause(format!("its command ended with exit status {status}")),
+            Some(Seen::Down(Down::TimedOut(after))) => cause(format!("it timed out after {after}")),
+            _ => self.needed_failed(wish, all).unwrap_or_else(|| cause(otherwise)),
+        }
+    }
+
+    /// That something a container depends on has failed, so that it was not started.
+    fn needed_failed(&self, wish: &Desired, all: &BTreeMap<String, Desired>) -> Option<Cause> {
+        wish.spec.depends_on.keys().find_map(|needed| {
+            let path = NodePath::container(&wish.container).named("depends-on", needed);
+            all.values().filter(|other| other.container == *needed).find_map(|other| {
+                let name = &other.name;
+                match self.observed.containers.get(name) {
+                    Some(Seen::Down(Down::Ended(status))) => {
+                        Some(self.at(&path, format!("it depends on {name}, which ended with exit status {status}")))
+                    }
+                    Some(Seen::Down(Down::TimedOut(after))) => {
+                        Some(self.at(&path, format!("it depends on {name}, which timed out after {after}")))
+                    }
+                    Some(Seen::Down(Down::Lost)) => {
+                        let deeper = self.needed_failed(other, all)?;
+                        Some(deeper.under(format!("it depends on {name}, which was not started")))
+                    }
+                    Some(Seen::Running | Seen::Finished | Seen::Down(Down::Stopped)) | None => None,
+                }
+            })
         })
     }
 

@@ -108,7 +108,8 @@ pub fn graph(parts: Parts) -> Vec<Task> {
     tasks.push(Task { changes: firewall, ..Task::new(Action::Admit, one(&Action::Record)) });
 
     let said = |name: &str| {
-        let meant = changes.iter().filter(|change| change.object == Object::Container && change.name == name);
+        let is_its = |change: &Change| matches!(change.object, Object::Container | Object::Job) && change.name == name;
+        let meant = changes.iter().filter(|change| is_its(change));
         meant.cloned().collect::<Vec<_>>()
     };
     let (mut waits, mut starts) = (BTreeMap::new(), Vec::new());

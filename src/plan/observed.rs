@@ -1,7 +1,7 @@
 //! What planning knows of the machine: plain data, gathered by `instance` or made up by a test.
 
 use super::image::{Image, StepInputs, StepOutput};
-use crate::model::{Digest, LayerInfo, Name, Subnet, unspelled};
+use crate::model::{Digest, Duration, LayerInfo, Name, Subnet, unspelled};
 use crate::project::{Copy, MountSource, Outside, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -324,6 +324,8 @@ pub enum Down {
     Stopped,
     /// Its command ended with this exit status.
     Ended(i32),
+    /// It took longer than it may, and was killed.
+    TimedOut(Duration),
     /// Its monitor died, or the host was restarted.
     Lost,
 }

@@ -31,6 +31,7 @@ pub enum Object {
     Network,
     Volume,
     Firewall,
+    Job,
     // The aliases occur in histories of the first releases.
     #[serde(
         alias = "create",

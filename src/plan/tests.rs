@@ -734,7 +734,7 @@ fn a_job_runs_before_what_depends_on_it() {
     let plan = host.planned().plan;
     let change = plan.changes().find(|change| change.name == "migrate-1").unwrap();
     let line = change.causes[0].place.as_ref().map(|place| place.line);
-    assert_eq!((change.symbol, change.object, change.detail.as_str(), line), (Symbol::Create, Object::Container, "run", Some(6)));
+    assert_eq!((change.symbol, change.object, change.detail.as_str(), line), (Symbol::Create, Object::Job, "run", Some(6)));
     let after = |name: &str| plan.tasks.iter().find(|task| task.name == name).unwrap().after.clone();
     assert!(after("start migrate-1").contains("await db-1 started"));
     assert!(after("await migrate-1 completed").contains("start migrate-1"));
@@ -749,12 +749,12 @@ fn a_job_that_is_done_runs_again_only_for_another_input() {
     host.text = JOBS.replace("cmd \"migrate\";", "cmd \"migrate\"; timeout \"5s\";");
     assert_eq!(host.lines(), "", "how long it may take changes no result");
     host.text = JOBS.replace("cmd \"migrate\"", "cmd \"migrate\" \"all\"");
-    assert_eq!(host.lines(), "~ Container migrate-1 [run] <- cmd \"migrate\" → \"migrate all\" (stead.kdl:6)");
+    assert_eq!(host.lines(), "~ Job migrate-1 [run] <- cmd \"migrate\" → \"migrate all\" (stead.kdl:6)");
     host.text = JOBS.to_owned();
     host.inputs(&[("migrations/002.sql", "other"), ("migrations/003.sql", "3")]);
     assert_eq!(
         host.lines(),
-        "~ Container migrate-1 [run] <- inputs: migrations/001.sql is gone, migrations/002.sql changed, migrations/003.sql is new \
+        "~ Job migrate-1 [run] <- inputs: migrations/001.sql is gone, migrations/002.sql changed, migrations/003.sql is new \
          (stead.kdl:6)"
     );
     assert_eq!(host.planned().deeds["migrate-1"], Deed::Start(How::Fresh));
@@ -766,19 +766,52 @@ fn a_job_that_is_done_runs_again_only_for_another_input() {
 fn a_job_runs_again_for_another_volume_and_after_a_failure() {
     let mut host = with_a_job_done();
     host.born("today");
-    assert_eq!(host.lines(), "~ Container migrate-1 [run] <- volume data is another one than when it ran (stead.kdl:6)");
+    assert_eq!(host.lines(), "~ Job migrate-1 [run] <- volume data is another one than when it ran (stead.kdl:6)");
     host.born("yesterday");
     for (seen, cause) in [
         (Seen::Down(Down::Ended(3)), "its command ended with exit status 3"),
         (Seen::Down(Down::Stopped), "somebody stopped it"),
+        (Seen::Down(Down::TimedOut(crate::model::Duration(5000))), "it timed out after 5s"),
         (Seen::Down(Down::Lost), "it was not done"),
     ] {
         host.observed.containers.insert("migrate-1".into(), seen);
-        assert_eq!(host.lines(), format!("~ Container migrate-1 [run] <- {cause}"));
+        assert_eq!(host.lines(), format!("~ Job migrate-1 [run] <- {cause}"));
         assert_eq!(host.planned().deeds["migrate-1"], Deed::Start(How::Fresh));
     }
     host.observed.containers.insert("migrate-1".into(), Seen::Running);
     assert_eq!(host.lines(), "");
+}
+
+#[test]
+fn what_was_not_started_says_which_of_its_dependencies_failed() {
+    let mut host = Host::new(&format!("{JOBS}container \"last\" {{ image \"base\"; depends-on \"web\"; }}\n"));
+    host.resolve("1");
+    host.converge();
+    for name in ["web-1", "last-1"] {
+        host.observed.containers.insert(name.into(), Seen::Down(Down::Lost));
+    }
+    host.observed.containers.insert("migrate-1".into(), Seen::Down(Down::Ended(3)));
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Container last-1 [start] <- it depends on web-1, which was not started ← it depends on migrate-1, which ended with exit status 3 (stead.kdl:7)
+    ~ Job migrate-1 [run] <- its command ended with exit status 3
+    ~ Container web-1 [start] <- it depends on migrate-1, which ended with exit status 3 (stead.kdl:7)
+    "#);
+    host.observed.containers.insert("migrate-1".into(), Seen::Down(Down::TimedOut(crate::model::Duration(60_000))));
+    assert!(host.lines().contains("web-1 [start] <- it depends on migrate-1, which timed out after 1m"), "{}", host.lines());
+    // Once the job is done, it is only that it does not run.
+    host.observed.containers.insert("migrate-1".into(), Seen::Finished);
+    assert!(host.lines().contains("web-1 [start] <- it is not running"), "{}", host.lines());
+}
+
+#[test]
+fn a_job_whose_inputs_change_while_it_runs_runs_again() {
+    let mut host = with_a_job_done();
+    host.observed.containers.insert("migrate-1".into(), Seen::Running);
+    host.inputs(&[("migrations/001.sql", "1"), ("migrations/002.sql", "saved meanwhile")]);
+    assert_eq!(host.lines(), "~ Job migrate-1 [run] <- inputs: migrations/002.sql changed (stead.kdl:6)");
+    // It is over by now, with what it was started with.
+    host.observed.containers.insert("migrate-1".into(), Seen::Finished);
+    assert_eq!(host.planned().deeds["migrate-1"], Deed::Start(How::Fresh));
 }
 
 #[test]

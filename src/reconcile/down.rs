@@ -134,7 +134,11 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
         trust: Vec::new(),
         wants: None,
     };
-    let mut changes: Vec<Change> = names.iter().map(|name| removed(Object::Container, name.clone())).collect();
+    let of = |name: &String| match record.containers.get(name) {
+        Some(known) if known.job.is_some() => Object::Job,
+        _ => Object::Container,
+    };
+    let mut changes: Vec<Change> = names.iter().map(|name| removed(of(name), name.clone())).collect();
     changes.extend(record.networks.keys().map(|name: &Name| removed(Object::Network, name.to_string())));
     let had_networks = !record.networks.is_empty();
     if had_networks || !names.is_empty() {

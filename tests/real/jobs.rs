@@ -41,7 +41,7 @@ fn a_job_runs_once_for_the_same_inputs_and_what_depends_on_it_waits() {
     let world = World::new("jobs", PROJECT);
     world.write("migrations/001.sql", "one");
     let plan = world.ok(&["plan"]);
-    assert!(plan.contains("container migrate-1 (run)"), "{plan}");
+    assert!(plan.contains("job migrate-1 (run)"), "{plan}");
     world.ok(&["up"]);
     assert_eq!(world.exec("web", "cat /seen"), "1", "it was over before");
     let job = world.container("migrate-1");
@@ -125,6 +125,11 @@ container "other" { image "base"; cmd "sleep" "1000"; stop-grace "100ms"; }
     assert!(state("web-1") != "running" && state("after-1") != "exited", "{:?}", world.ps());
     assert!(world.ok(&["ps", "--all"]).contains("failed (3)"));
     assert!(world.ok(&["plan"]).contains("its command ended with exit status 3"));
+    let why = world.ok(&["why", "web"]);
+    assert!(
+        why.contains("it depends on after-1, which was not started ← it depends on migrate-1, which ended with exit status 3"),
+        "{why}"
+    );
     // It runs again, and the rest follows.
     let pid = world.pid("other-1");
     world.fails(&["up"]);
@@ -147,9 +152,17 @@ container "web" { image "base"; cmd "sleep" "1000"; stop-grace "100ms"; depends-
 "#,
     );
     let ran = world.fails(&["up"]);
-    assert!(ran.err.contains("slow-1: it took longer than 500ms, and was killed"), "{}", ran.err);
-    assert!(ran.err.contains("it depends on slow-1, which took longer than 500ms"), "{}", ran.err);
+    assert!(ran.err.contains("slow-1: it timed out after 500ms"), "{}", ran.err);
+    assert!(ran.err.contains("it depends on slow-1, which timed out after 500ms"), "{}", ran.err);
     assert_eq!(world.container("slow-1")["exit_code"], 137);
+    // That is remembered.
+    assert!(world.ok(&["ps", "--all"]).contains("timed out after 500ms"), "{}", world.ok(&["ps", "--all"]));
+    let why = world.ok(&["why", "slow"]);
+    assert!(why.contains("job slow") && why.contains("it timed out after 500ms"), "{why}");
+    let why = world.ok(&["why", "web"]);
+    assert!(why.contains("it depends on slow-1, which timed out after 500ms (stead.kdl:"), "{why}");
+    let again = world.fails(&["up"]);
+    assert!(again.err.contains("timed out after 500ms"), "{}", again.err);
     // Without a timeout it takes as long as it takes, and whoever waits for it can stop waiting.
     world.edit("timeout \"500ms\"; ", "");
     let up = world.spawn(&["up"]);
@@ -165,4 +178,78 @@ container "web" { image "base"; cmd "sleep" "1000"; stop-grace "100ms"; depends-
     assert!(world.ok(&["plan"]).contains("somebody stopped it"));
     world.ok(&["down"]);
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_job_whose_inputs_are_saved_while_it_runs_runs_again() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "jobs-saved-meanwhile",
+        r#"
+volume "data"
+job "load" {
+    image "base"
+    cmd "sh" "-c" "echo ran >> /data/runs; while ! test -e /gate/open; do sleep 0.05; done"
+    inputs "seed/"
+    mount volume="data" to="/data"
+    mount bind="gate" to="/gate" create=#true
+    stop-grace "100ms"
+}
+"#,
+    );
+    world.write("seed/a.sql", "one");
+    let up = world.spawn(&["up"]);
+    eventually("it runs", || world.container("load-1")["state"] == "running");
+    world.write("seed/a.sql", "two");
+    world.write("gate/open", "");
+    let out = up.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains("job load-1 (run)") && plan.contains("seed/a.sql changed"), "{plan}");
+    world.ok(&["up"]);
+    assert_eq!((runs(&world), world.ok(&["plan"]).as_str()), (2, "nothing to do\n"));
+    // The same if nobody waits for it: what is running has the old input.
+    std::fs::remove_file(world.folder.join("gate/open")).unwrap();
+    world.write("seed/b.sql", "three");
+    let mut up = world.spawn(&["up"]);
+    eventually("it runs again", || runs(&world) == 3);
+    let pid = i32::try_from(up.id()).unwrap();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+    up.wait().unwrap();
+    world.write("seed/b.sql", "four");
+    let plan = world.ok(&["plan"]);
+    assert!(plan.contains("seed/b.sql changed"), "{plan}");
+    world.write("gate/open", "");
+    world.ok(&["up"]);
+    assert_eq!((runs(&world), world.ok(&["plan"]).as_str()), (4, "nothing to do\n"));
+}
+
+#[test]
+fn unknown_names_are_told_what_there_is() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "jobs-names",
+        r#"
+job "migrate" { image "base"; cmd "true"; }
+container "web" { image "base"; cmd "sleep" "1000"; stop-grace "100ms"; }
+task "test" { container "web"; cmd "true"; }
+"#,
+    );
+    for command in [["run", "nope"], ["shell", "nope"]] {
+        let told = world.fails(&command).err;
+        assert!(told.contains("no task, job, container or image \"nope\""), "{told}");
+        assert!(told.contains("tasks: test; jobs: migrate; containers: web; images: base"), "{told}");
+    }
+    let told = world.fails(&["run", "migrat"]).err;
+    assert!(told.contains("perhaps \"migrate\""), "{told}");
+    let told = world.fails(&["run", "--again", "web"]).err;
+    assert!(told.contains("\"web\" is a container, not a job") && told.contains("stead restart"), "{told}");
+    assert!(told.contains("jobs: migrate"), "{told}");
+    let told = world.fails(&["run", "--again", "test"]).err;
+    assert!(told.contains("\"test\" is a task, not a job"), "{told}");
+    assert!(world.fails(&["run", "--again", "nope"]).err.contains("the project has the jobs migrate"));
 }

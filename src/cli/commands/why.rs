@@ -9,7 +9,7 @@ use crate::plan::Cause;
 /// Example: stead why web
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// A container, image, network or volume; or a step of an image: IMAGE/NUMBER or IMAGE:LINE.
+    /// A container, job, image, network or volume; or a step of an image: IMAGE/NUMBER or IMAGE:LINE.
     name: String,
 }
 

@@ -40,6 +40,7 @@ fn title(change: &Change) -> String {
         Object::Volume => "volume",
         Object::Firewall => "",
         Object::Container => "container",
+        Object::Job => "job",
     };
     let gap = if kind.is_empty() { "" } else { " " };
     let detail = if change.detail.is_empty() { String::new() } else { format!(" ({})", change.detail) };

@@ -79,10 +79,11 @@ impl Monitor {
 
     /// Kills a command that takes too long.
     pub(super) fn kill_overdue(&mut self) {
-        let why = self.spec.timeout.map(|timeout| format!("took longer than {timeout}, and was killed")).unwrap_or_default();
-        self.note(&format!("stead: the command {why}"));
+        let Some(timeout) = self.spec.timeout else { return };
+        self.note(&format!("stead: the command timed out after {timeout}, and was killed"));
         self.event("timeout", &[]);
-        self.status.error = Some(why);
+        self.status.timed_out = Some(timeout);
+        self.status.error = Some(format!("timed out after {timeout}"));
         self.signal(libc::SIGKILL);
         self.stopping = Some(Stopping { deadline: Instant::now(), killed: true });
     }

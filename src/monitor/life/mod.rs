@@ -226,6 +226,7 @@ impl Monitor {
         self.status.started_at = Some(now_ms());
         self.status.exit_code = None;
         self.status.finished_at = None;
+        self.status.timed_out = None;
         self.status.health = self.checker.as_ref().map_or(Health::None, |checker| checker.health);
         self.running = Some(running);
         self.tell();
