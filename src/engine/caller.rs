@@ -15,6 +15,9 @@ const LONGEST: u64 = 1 << 20;
 pub struct Caller {
     pub uid: u32,
     pub gid: u32,
+    /// The names that this machine has for these numbers.
+    pub user: Option<String>,
+    pub group: Option<String>,
     /// The file name of their shell.
     pub shell: Option<String>,
     home: Option<PathBuf>,
@@ -37,7 +40,10 @@ impl Caller {
         // Those two are shells that let nobody in.
         let shell = shell.and_then(|shell| Some(shell.file_name()?.to_str()?.to_owned()));
         let shell = shell.filter(|name| !matches!(name.as_str(), "nologin" | "false"));
-        Self { uid, gid, shell, home, config }
+        // A user of a directory service is in no file, but `sudo` knows the name.
+        let by_sudo = || env::var("SUDO_USER").ok().filter(|_| by_sudo().is_some_and(|(known, _)| known == uid));
+        let user = name_in(&database("/etc/passwd"), uid).or_else(by_sudo);
+        Self { uid, gid, user, group: name_in(&database("/etc/group"), gid), shell, home, config }
     }
 
     /// The variables that a shell takes along: about the terminal and the language, and who makes commits.
@@ -72,10 +78,14 @@ fn identity(folder: &Path) -> (u32, u32) {
     if !nix::unistd::geteuid().is_root() {
         return (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     }
-    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|number| *number != u32::MAX);
-    let by_sudo = number("SUDO_UID").zip(number("SUDO_GID"));
     let owner = || std::fs::metadata(folder).ok().map(|found| (found.uid(), found.gid()));
-    by_sudo.filter(|(uid, _)| *uid != 0).or_else(owner).filter(|(uid, _)| *uid != 0).unwrap_or((0, 0))
+    by_sudo().filter(|(uid, _)| *uid != 0).or_else(owner).filter(|(uid, _)| *uid != 0).unwrap_or((0, 0))
+}
+
+/// The numbers of the user of `sudo` and of their group.
+fn by_sudo() -> Option<(u32, u32)> {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|number| *number != u32::MAX);
+    number("SUDO_UID").zip(number("SUDO_GID"))
 }
 
 /// A user's line of /etc/passwd.
@@ -86,8 +96,19 @@ struct Account {
 }
 
 fn account(name: &str) -> Option<Account> {
-    let bytes = sys::read_regular(Path::new("/etc/passwd"), LONGEST).ok()?;
-    account_in(&String::from_utf8_lossy(&bytes), name)
+    account_in(&database("/etc/passwd"), name)
+}
+
+/// The text of one of this machine's user databases; empty if it cannot be read.
+fn database(path: &str) -> String {
+    sys::read_regular(Path::new(path), LONGEST).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// The name that a database has for a number.
+fn name_in(database: &str, number: u32) -> Option<String> {
+    let mut rows = database.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let row = rows.find(|row| row.get(2).and_then(|field| field.parse().ok()) == Some(number))?;
+    Some(row[0].to_owned())
 }
 
 fn account_in(passwd: &str, name: &str) -> Option<Account> {
@@ -183,5 +204,7 @@ mod tests {
         assert_eq!(found("ada").as_deref(), Some("/home/ada /usr/bin/zsh"));
         assert_eq!(found("bare").as_deref(), Some("/b /bin/sh"));
         assert_eq!((found("short"), found("odd"), found("nobody")), (None, None, None));
+        assert_eq!((name_in(passwd, 1000), name_in(passwd, 9)), (Some("ada".into()), None));
+        assert_eq!(name_in("wheel:x:10:ada\n", 10).as_deref(), Some("wheel"));
     }
 }

@@ -3,6 +3,7 @@
 //! Operations that change a project's containers are in [`reconcile`](crate::reconcile), operations on images by
 //! their names in [`library`](crate::library); operations that combine both are here.
 
+mod accounts;
 mod ad_hoc;
 mod at_revision;
 mod boot;

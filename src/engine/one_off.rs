@@ -1,5 +1,6 @@
 //! A container for one command (`stead run`, `stead shell`). It is not recorded and leaves nothing behind.
 
+use super::accounts::{self, Person};
 use crate::build::{StoreFacts, View};
 use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions, consent, observe, read_and_keep_lock};
 use crate::model::{Error, Name, PATH, Result, nearest};
@@ -66,6 +67,8 @@ pub struct Wish {
     pub tty: bool,
     /// Instead of a command: the first of these programs that the image has.
     pub shells: Vec<String>,
+    /// Whose names programs find for the numbers of `user`.
+    pub person: Option<Person>,
     /// Supplementary groups in place of the container's.
     pub groups: Option<Vec<String>>,
     /// Further mounts. They are the wish of whoever typed the command, so they need no consent.
@@ -94,7 +97,7 @@ impl Wish {
 pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptions, reporter: &dyn Reporter) -> Result<OneOff> {
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
-    let shells = wish.shells.clone();
+    let (shells, person) = (wish.shells.clone(), wish.person.clone());
     let Ready { project, full, mut planned, mut observation } = ready(loaded, &store, name, wish, options, reporter)?;
     let mut one = planned.desired.get(&full).cloned().ok_or_else(unplanned)?;
     let mut lease = Lease::open(&store)?;
@@ -118,12 +121,16 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
         one.env.insert("SHELL".into(), shell.clone());
         one.spec.cmd = Some(vec![shell]);
     }
+    let folder = instance.container(&full);
+    if let Some(person) = person {
+        let view = files_of(&store, &one);
+        accounts::introduce(&mut one, &person, &view, folder.path())?;
+    }
     connect(instance, record, &planned, &mut one)?;
     let starting = BTreeSet::new();
     let (all, images) = (&planned.desired, &planned.built);
     drop(ledger);
     let maker = Maker { instance, store: &store, all, images, observation: &observation, starting: &starting };
-    let folder = instance.container(&full);
     let spec = prepare(&maker, &one, 1, &folder)?;
     folder.write_spec(&spec)?;
     let lock = sys::Lock::attempt(&folder.join("lock"))
@@ -201,10 +208,15 @@ fn unplanned() -> Error {
     Error::new("the container was not planned")
 }
 
+/// The files of a container's image.
+fn files_of(store: &Store, one: &Desired) -> View {
+    let layers = one.image.iter().flat_map(|image| &image.layers);
+    View::new(layers.map(|layer| store.layer_path(&layer.diff_id)).collect())
+}
+
 /// The path of the first of these shells that the container's image has, in the directories of its `PATH`.
 fn find_shell(store: &Store, one: &Desired, shells: &[String]) -> Result<String> {
-    let layers = one.image.iter().flat_map(|image| &image.layers);
-    let view = View::new(layers.map(|layer| store.layer_path(&layer.diff_id)).collect());
+    let view = files_of(store, one);
     let path = one.env.get("PATH").map_or(PATH, String::as_str);
     let folders = || path.split(':').filter(|folder| folder.starts_with('/'));
     let is_program = |path: &String| {

@@ -2,6 +2,7 @@
 //!
 //! It runs as the caller, so that files keep their owner, and its home directory is kept for the project.
 
+use super::accounts::Person;
 use super::caller::Caller;
 use super::one_off::{OneOff, Wish, one_off};
 use crate::instance::{Instance, LoadedProject, Reporter, UpOptions, private_folder};
@@ -51,6 +52,7 @@ pub fn shell(
         entrypoint: Some(String::new()),
         env,
         user: Some(format!("{}:{}", caller.uid, caller.gid)),
+        person: Some(Person::of(&caller)),
         workdir: Some(here.to_owned()),
         tty,
         shells: if command.is_empty() { shells(&caller) } else { Vec::new() },

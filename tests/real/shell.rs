@@ -61,6 +61,50 @@ fn a_shell_works_on_the_projects_files_as_their_owner() {
 }
 
 #[test]
+fn a_shell_has_names_for_its_numbers_and_changes_no_image() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "shell-names",
+        r#"
+config "accounts" { content "mine:x:61721:61722::/:/bin/sh\n"; }
+container "web" { image "base"; }
+container "own" { image "base"; config "accounts" to="/etc/passwd"; }
+container "said" { image "base"; env USER="app"; }
+"#,
+    );
+    let names = |name: &str| shell(&world, &[name, "--", "sh", "-c", "whoami; id -gn; echo $USER $LOGNAME"]).out;
+    chown(&world.folder, Some(61721), Some(61722)).unwrap();
+    assert_eq!(names("web"), "user\nuser\nuser user\n");
+    assert_eq!(names("said"), "user\nuser\napp user\n", "what the project sets stays");
+    assert_eq!(names("own"), "mine\nuser\n\n", "what the container has there stays");
+    let line = shell(&world, &["web", "--", "sh", "-c", "head -n 1 /etc/passwd; tail -n 1 /etc/passwd; ls -ln /etc/passwd"]).out;
+    let lines: Vec<&str> = line.lines().collect();
+    assert!(lines[0].starts_with("root:") && lines[2].starts_with("-rw-r--r-- 1 0 0 "), "{line}");
+    assert_eq!(lines[1], "user:x:61721:61722::/run/stead-home:/bin/sh");
+    // The image, and every other container of it, has what it had.
+    assert_eq!(
+        world.run(&["run", "-T", "base", "grep", "-c", "61721", "/etc/passwd", "/etc/group"]).out,
+        "/etc/passwd:0\n/etc/group:0\n"
+    );
+    let by_sudo = command(&world, &["web", "--", "sh", "-c", "whoami; id -gn"])
+        .env("SUDO_UID", "61723")
+        .env("SUDO_GID", "61723")
+        .env("SUDO_USER", "grace")
+        .output()
+        .unwrap();
+    assert_eq!(Ran::from(by_sudo).out, "grace\ngrace\n");
+    // A number that the image knows keeps its name, and then there is no copy.
+    chown(&world.folder, Some(33), Some(33)).unwrap();
+    assert_eq!(names("web"), "www-data\nwww-data\nwww-data www-data\n");
+    let mounts = shell(&world, &["web", "--", "cat", "/proc/self/mountinfo"]).out;
+    assert!(mounts.contains(" /etc/hosts ") && !mounts.contains(" /etc/passwd ") && !mounts.contains(" /etc/group "), "{mounts}");
+    world.ok(&["down"]);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_shell_is_the_callers_if_the_image_has_it_and_knows_who_makes_commits() {
     if !is_root() {
         return;
