@@ -152,12 +152,20 @@ fn the_environment_of_a_container_is_printed_for_a_shell_of_the_host() {
         "shell-env",
         r#"
 image "with-env" { from "base"; env PATH="/opt/bin:/bin" LANG="C.UTF-8" "a;touch"=1 }
-container "web" { image "with-env"; env GREETING="it's $HOME \\ `x`\nsecond line" LD_PRELOAD="/x"; }
+container "web" { image "with-env"; env GREETING="it's $HOME \\ `x`\nsecond line" LD_PRELOAD="/x" PROMPT_COMMAND="touch ran" PS4="$(touch ran)"; }
 "#,
     );
     let printed = world.ok(&["shell", "--print-env"]);
     assert!(printed.contains("export GREETING='it'\\''s $HOME \\ `x`\nsecond line'\n"), "{printed}");
     assert!(!printed.contains("PATH") && !printed.contains("LD_PRELOAD") && !printed.contains("touch"), "{printed}");
+    let hostile = "'; touch ran; echo '$(touch ran)`touch ran`\\\n!";
+    world.edit("LD_PRELOAD=\"/x\"", &format!("HOSTILE={hostile:?}"));
+    let script = format!("{}\nprintf '%s|' \"$HOSTILE\"", world.ok(&["shell", "--print-env", "web"]));
+    for shell in ["sh", "bash"] {
+        let out = Command::new(shell).args(["-xc", &script]).current_dir(&world.folder).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), format!("{hostile}|"), "{shell}");
+    }
+    assert!(!world.folder.join("ran").exists());
     let script = format!("{printed}\nprintf '%s|%s' \"$GREETING\" \"$LANG\"");
     let out = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout), "it's $HOME \\ `x`\nsecond line|C.UTF-8");

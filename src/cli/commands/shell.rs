@@ -11,10 +11,13 @@ use crate::sys;
 /// The container is like the one of that name (its environment, networks, mounts and secrets are used, its ports are not
 /// published), or it is one of an image. The project's directory is at its own path in it and can be written to. The shell
 /// runs as you, so your files stay yours, and it keeps its home directory, with the history, for the project. It takes along
-/// your terminal's type, your language, and your name and address for git.
+/// your terminal's type, your language, and your name and address for git. If the image has no name for your user, it sees
+/// copies of /etc/passwd and /etc/group that have one. `stead exec NAME sh` is a shell in a container that is running, as its
+/// own user and with its own files.
 ///
 /// With --print-env nothing is started: the variables of the container are printed for a shell of the host, as direnv does
-/// it. PATH, HOME and what the loader reads (LD_…) are left out, because the programs and files are the host's.
+/// it (`stead help direnv`). PATH, HOME and what the loader (LD_…) or the shell itself reads are left out: programs, files and
+/// shell are the host's.
 ///
 /// Example: stead shell web -- make test
 #[derive(clap::Args, Debug)]
@@ -62,12 +65,58 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     see_through(&one_off?, tty)
 }
 
+/// Variables that are about the host's programs, files and user, that a shell executes or that it refuses to set: the special
+/// variables of bash(1) and zshparam(1).
+const OF_THE_HOST: [&str; 39] = [
+    "PATH",
+    "HOME",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "HOSTNAME",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "TERM",
+    "_",
+    "IFS",
+    "ENV",
+    "CDPATH",
+    "FPATH",
+    "MAIL",
+    "MAILPATH",
+    "MAILCHECK",
+    "TMOUT",
+    "HISTFILE",
+    "FCEDIT",
+    "GLOBIGNORE",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "UID",
+    "EUID",
+    "GID",
+    "EGID",
+    "PPID",
+    "ZDOTDIR",
+    "RPROMPT",
+    "SPROMPT",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS3",
+    "PS4",
+    "RPS1",
+    "RPS2",
+];
+/// How further ones begin.
+const OF_THE_HOST_BEGIN: [&str; 5] = ["LD_", "BASH_", "PROMPT", "ZSH_", "DIRENV_"];
+
 /// Whether a variable is printed: a shell can have it, and it is not about the programs and files of the image.
 fn is_for_the_host(name: &str) -> bool {
     let mut letters = name.chars();
     let is_name = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-    is_name && !matches!(name, "PATH" | "HOME") && !name.starts_with("LD_")
+    is_name && !OF_THE_HOST.contains(&name) && !OF_THE_HOST_BEGIN.iter().any(|begin| name.starts_with(begin))
 }
 
 /// A line that sets a variable in a shell (POSIX, Shell Command Language, 2.2.2): only a single quote ends the quotes.
@@ -88,11 +137,31 @@ mod tests {
     }
 
     #[test]
-    fn names_that_a_shell_would_execute_or_that_are_of_the_image_are_left_out() {
-        for name in ["LANG", "_a9", "LDFLAGS"] {
+    fn a_shell_gets_every_value_as_it_is_and_executes_nothing() {
+        let every: String = (1..=0x17f).filter_map(char::from_u32).collect();
+        let hostile =
+            ["'; echo no; '", "'\n echo no\n'", "$(echo no)", "`echo no`", "\\'; echo no #", "!! ~ * ${A:=no}", "\n\n", "''"];
+        let values: Vec<&str> = hostile.into_iter().chain([every.as_str()]).collect();
+        for shell in ["sh", "bash"].iter().filter(|shell| std::process::Command::new(shell).args(["-c", ":"]).output().is_ok()) {
+            for value in &values {
+                let lines = exported((&"A".to_owned(), &(*value).to_owned()));
+                let mut command = std::process::Command::new(shell);
+                let out = command.args(["-c", "eval \"$1\"; printf '%s|' \"$A\"", "sh", &lines]).output().unwrap();
+                assert_eq!(String::from_utf8(out.stdout).unwrap(), format!("{value}|"), "{shell}");
+                assert!(out.status.success() && out.stderr.is_empty(), "{shell}: {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_a_shell_would_execute_or_that_are_of_the_host_are_left_out() {
+        for name in ["LANG", "_a9", "LDFLAGS", "BASHFUL", "PSQLRC", "DATABASE_URL"] {
             assert!(is_for_the_host(name), "{name}");
         }
-        for name in ["", "9a", "a;b", "a$(b)", "a.b", "é", "PATH", "HOME", "LD_PRELOAD"] {
+        let not_names = ["", "9a", "a;b", "a$(b)", "a.b", "é", "BASH_FUNC_ls%%", "a\nb"];
+        let executed = ["PROMPT_COMMAND", "PS1", "PS4", "BASH_ENV", "ENV", "PROMPT", "RPROMPT", "MAILPATH", "SHELLOPTS", "UID"];
+        let others = ["PATH", "HOME", "LD_PRELOAD", "DIRENV_DIFF", "IFS", "PWD"];
+        for name in not_names.iter().chain(&executed).chain(&others) {
             assert!(!is_for_the_host(name), "{name}");
         }
     }
