@@ -7,10 +7,13 @@
 mod cells;
 mod commands;
 mod foreign;
+mod groups;
 mod interrupt;
 mod moment;
+mod page;
 mod relay;
 mod streams;
+mod topics;
 mod trace;
 mod ui;
 mod view;
@@ -261,11 +264,11 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// As [`command`], with each of its commands built, too.
+/// As [`command`], with each of its commands built, too, and listed in groups.
 pub fn whole_command() -> clap::Command {
     let mut command = command();
     command.build();
-    command
+    groups::grouped(command, Ui::new().columns_out())
 }
 
 fn internal(result: Result<i32>) -> ExitCode {

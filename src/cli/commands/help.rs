@@ -1,16 +1,18 @@
-use super::super::{Context, whole_command};
+use super::super::topics::{self, EXIT_CODES};
+use super::super::ui::Text;
+use super::super::{Context, page, whole_command};
 use crate::model::{Error, ErrorKind, Result, nearest};
 
-/// Explains a command, or the exit codes.
+/// Explains a command, or another topic.
 ///
-/// Example: stead help exit-codes
+/// `stead help` lists the commands and the topics.
+///
+/// Example: stead help direnv
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// A command, or `exit-codes`; all commands if none is given.
+    /// A command or a topic; all of them if none is given.
     topic: Vec<String>,
 }
-
-const EXIT_CODES: &str = "exit-codes";
 
 /// Each exit code, and when a command ends with it.
 fn exit_codes() -> String {
@@ -32,15 +34,16 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let mut command = whole_command();
     let mut found = &mut command;
     for (at, word) in arguments.topic.iter().enumerate() {
-        if at == 0 && word == EXIT_CODES {
-            context.ui.result(exit_codes());
-            return Ok(0);
-        }
-        let known: Vec<String> = found.get_subcommands().map(|other| other.get_name().to_owned()).collect();
+        let mut known: Vec<String> = found.get_subcommands().map(|other| other.get_name().to_owned()).collect();
         if !known.contains(word) {
-            let error = Error::new(format!("there is no command `{}`", arguments.topic[..=at].join(" "))).usage();
-            let topics = known.iter().map(String::as_str).chain([EXIT_CODES]);
-            return Err(match nearest(word, topics) {
+            let topic = if arguments.topic.len() == 1 { topic(word, context) } else { None };
+            if let Some(text) = topic {
+                context.ui.result(text);
+                return Ok(0);
+            }
+            let error = Error::new(format!("there is no command or topic `{}`", arguments.topic[..=at].join(" "))).usage();
+            known.extend(topics::names().map(str::to_owned));
+            return Err(match nearest(word, known.iter().map(String::as_str)) {
                 Some(near) => error.hint(format!("perhaps `stead help {near}`")),
                 None => error.hint("`stead help` lists them"),
             });
@@ -49,6 +52,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     }
     context.ui.result(found.render_long_help().to_string());
     Ok(0)
+}
+
+/// The text of a topic that is no command.
+fn topic(word: &str, context: &Context) -> Option<Text> {
+    if word == EXIT_CODES {
+        return Some(exit_codes().into());
+    }
+    let ui = &context.ui;
+    topics::page(word).map(|text| page::page(text, ui.columns_out().unwrap_or(80), ui.color_out))
 }
 
 #[cfg(test)]
