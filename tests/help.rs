@@ -1,4 +1,4 @@
-//! What the program says about itself: its help, and the topics of `stead help`. No root is needed.
+//! What the program says about itself: its help, the topics of `stead help`, and its manual pages. No root is needed.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests create files, and fail by panicking")]
 
 use std::process::Command;
@@ -22,7 +22,7 @@ fn commands_are_listed_in_groups_with_a_line_each() {
     ] {
         assert!(out.lines().any(|found| found.starts_with(line)), "{line}:\n{out}");
     }
-    assert!(!out.contains('\u{1b}'), "{out}");
+    assert!(!out.contains('\u{1b}') && !out.contains("\n  man "), "{out}");
     // What follows, the options, has another form in the longer help.
     let list = |text: &str| text.split("Options:").next().map(str::to_owned);
     assert_eq!(list(&stead(&["help"]).0), list(&out));
@@ -41,4 +41,17 @@ fn topics_are_printed_as_plain_text() {
     assert!(stead(&["help", "exit-codes"]).0.contains("  127  "));
     let (out, err, code) = stead(&["help", "direnw"]);
     assert!(out.is_empty() && code == Some(2) && err.contains("perhaps `stead help direnv`"), "{err}");
+}
+
+#[test]
+fn manual_pages_are_written_for_packages() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("man1");
+    let (out, err, code) = stead(&["man", place.to_str().unwrap()]);
+    assert_eq!((out.as_str(), code), ("", Some(0)), "{err}");
+    let page = std::fs::read_to_string(place.join("stead-shell.1")).unwrap();
+    assert!(page.contains("print\\-env") && page.contains(".SH SYNOPSIS"), "{page}");
+    assert!(place.join("stead.1").is_file() && !place.join("stead-man.1").exists());
+    let (_, err, code) = stead(&["man", "/proc/no-such-directory"]);
+    assert!(code == Some(1) && err.contains("cannot make /proc/no-such-directory"), "{err}");
 }

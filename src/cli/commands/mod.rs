@@ -24,6 +24,7 @@ mod images;
 mod inspect;
 mod kill;
 mod logs;
+mod man;
 mod metrics;
 mod names;
 pub mod oci;
@@ -120,6 +121,8 @@ pub enum Command {
     Completions(completions::Arguments),
     Schema(schema::Arguments),
     Help(help::Arguments),
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// What a command does with a bundle that is given instead of a project file.
@@ -180,6 +183,7 @@ impl Command {
                 | Self::Completions(_)
                 | Self::Schema(_)
                 | Self::Help(_)
+                | Self::Man(_)
                 | Self::Convert(_)
                 | Self::Doctor(_)
                 | Self::Why(_)
@@ -210,6 +214,7 @@ impl Command {
             Self::Completions(arguments) => completions::run(&arguments, context),
             Self::Schema(arguments) => schema::run(&arguments, context),
             Self::Help(arguments) => help::run(&arguments, context),
+            Self::Man(arguments) => man::run(&arguments, context),
             Self::Convert(arguments) => convert::run(&arguments, context),
             Self::Doctor(arguments) => doctor::run(&arguments, context),
             Self::Why(arguments) => why::run(&arguments, context),
