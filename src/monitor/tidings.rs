@@ -13,6 +13,9 @@ const BLIND: Duration = Duration::from_millis(20);
 /// How soon to look again otherwise, even without a notification.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
+/// The same for a follower, who waits for a long time and must not cost much.
+const UNSEEN: Duration = Duration::from_millis(200);
+
 /// Watches on the directories of the containers that are waited for.
 pub struct Tidings {
     inner: Option<Inotify>,
@@ -139,7 +142,7 @@ impl Writes {
 
     /// Waits until something may have been written, or for some time; returns in which of the directories.
     pub fn wait(&mut self, limit: Option<Duration>) -> Told {
-        let timeout = self.tidings.timeout().min(limit.unwrap_or(Duration::MAX));
+        let timeout = if self.tidings.blind { UNSEEN } else { AT_LEAST }.min(limit.unwrap_or(Duration::MAX));
         // If waiting fails, the reader looks again, as after the timeout.
         let _ = match self.tidings.descriptor() {
             Some(descriptor) => sys::wait_readable(&[&descriptor], Some(timeout)),

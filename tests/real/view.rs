@@ -33,6 +33,10 @@ impl Terminal {
         assert!(self.tmux(&["send-keys", "-t", "view"]).args(keys).status().unwrap().success(), "{keys:?}");
     }
 
+    fn resize(&self, columns: &str, rows: &str) {
+        assert!(self.tmux(&["resize-window", "-t", "view", "-x", columns, "-y", rows]).status().unwrap().success());
+    }
+
     /// What is on the screen.
     fn screen(&self) -> String {
         let output = self.tmux(&["capture-pane", "-p", "-t", "view"]).output().unwrap();
@@ -94,6 +98,25 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sh" "-c" "echo first; pri
     assert!(screen.contains("first") && !screen.contains("odd "), "{screen}");
     terminal.keys(&["Escape"]);
     terminal.shows("no filter", |screen| screen.contains("odd "));
+
+    terminal.keys(&["o"]);
+    terminal.shows("no page", |screen| screen.contains("c-1 has no published port"));
+    terminal.keys(&["?"]);
+    let screen = terminal.shows("the help", |screen| screen.contains("any key closes the help"));
+    assert!(screen.contains("┌ keys ─") && screen.contains("restart the container"), "{screen}");
+    terminal.keys(&["x"]);
+    terminal.shows("no help", |screen| screen.contains("q quit  ? help") && !screen.contains("┌ keys ─"));
+    // A click on the first container, which is selected: the mouse reports in SGR's form (ctlseqs, "Mouse Tracking").
+    let click: Vec<String> = "\u{1b}[<0;5;3M\u{1b}[<0;5;3m".bytes().map(|byte| format!("{byte:02x}")).collect();
+    terminal.keys(&[&["-H"], click.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
+    terminal.shows("the logs of one", |screen| screen.contains("─ logs of c-1 ─"));
+    terminal.keys(&["Escape"]);
+    terminal.shows("the logs of all", |screen| screen.contains("─ logs of all containers ─"));
+    terminal.resize("50", "14");
+    let screen = terminal.shows("a smaller terminal", |screen| screen.contains("b rebuild  q quit  ? help"));
+    assert!(screen.contains("▸ c-1") && !screen.contains("o open") && screen.lines().count() <= 14, "{screen}");
+    terminal.resize("80", "24");
+    terminal.shows("a larger terminal", |screen| screen.contains("o open") && screen.lines().count() == 24);
 
     world.edit("from \"base\"", "from \"bass\"");
     let screen = terminal.shows("the error", |screen| screen.contains("─ error "));

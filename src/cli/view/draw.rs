@@ -1,12 +1,14 @@
 //! How a view looks: what is known, in a size, as cells of a terminal. It reads nothing and decides nothing.
 
 use super::super::ui::{Style, Text};
+use super::keys::{KEYS, footer};
 use super::state::{HISTORY, Mode, Phase, Row, State};
 use crate::model::Size;
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style as Look};
+use ratatui::widgets::{Block, Clear, Widget};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -88,6 +90,9 @@ pub fn draw(state: &State, frame: &mut Frame) {
     trouble(state, places.trouble, &mut paper);
     logs(state, places, &mut paper);
     keys(state, places.keys, &mut paper);
+    if state.mode == Mode::Help {
+        help(Rect { height: area.height.saturating_sub(1), ..area }, &mut paper);
+    }
 }
 
 /// What is drawn on.
@@ -319,18 +324,35 @@ fn logs(state: &State, places: Places, paper: &mut Paper) {
 }
 
 fn keys(state: &State, place: Rect, paper: &mut Paper) {
-    let wide = "↑↓ select  Enter logs  / filter  r restart  s shell  o open  b rebuild  q quit";
-    let narrow = "↑↓ Enter / r s o b  q quit";
     let text = match (&state.mode, &state.status) {
         (Mode::Filter, _) => Text::line(&format!("/{}▏ Enter: keep it, Esc: no filter", state.filter)),
         (Mode::Quit, _) => "quit? Enter: containers stay  d: take them down  Esc: go on".into(),
+        (Mode::Help, _) => "any key closes the help".into(),
         (Mode::Asked { question, .. }, _) => question.clone() + " [y/N]",
         (Mode::Normal, Some(status)) => status.clone(),
-        (Mode::Normal, None) if usize::from(place.width) >= Text::from(wide).width() => wide.into(),
-        (Mode::Normal, None) => narrow.into(),
+        (Mode::Normal, None) => footer(usize::from(place.width)).into(),
     };
     let style = if state.mode == Mode::Normal && state.status.is_none() { Style::Dim } else { Style::Bold };
     paper.line(place, &[(text, Some(style))]);
+}
+
+/// What all keys do, in a box over the rest.
+fn help(place: Rect, paper: &mut Paper) {
+    let longest = |part: fn(&super::keys::Key) -> &str| KEYS.iter().map(|key| part(key).chars().count()).max().unwrap_or(0);
+    let (first, second) = (longest(|key| key.key), longest(|key| key.help));
+    let fit = |wanted: usize, most: u16| u16::try_from(wanted).unwrap_or(most).min(most);
+    // The frame takes two columns and two rows, and a space is before and after each column.
+    let (width, height) = (fit(first + second + 6, place.width), fit(KEYS.len() + 2, place.height));
+    let area = Rect::new(place.x + (place.width - width) / 2, place.y + (place.height - height) / 2, width, height);
+    Clear.render(area, paper.buffer);
+    let block = Block::bordered().title(" keys ");
+    let inside = block.inner(area);
+    block.render(area, paper.buffer);
+    for (y, key) in (inside.top()..inside.bottom()).zip(&KEYS) {
+        let padding = " ".repeat(first - key.key.chars().count() + 2);
+        let parts = [(" ".into(), None), (key.key.into(), Some(Style::Bold)), (padding.into(), None), (key.help.into(), None)];
+        paper.line(Rect { y, height: 1, ..inside }, &parts);
+    }
 }
 
 #[cfg(test)]
@@ -399,7 +421,7 @@ mod tests {
 
 
 
-        ↑↓ select  Enter logs  / filter  r restart  s shell  o open  b rebuild  q quit
+        Enter logs  / filter  r restart  s shell  o open  b rebuild  q quit  ? help
         "#);
     }
 
@@ -419,7 +441,7 @@ mod tests {
 
 
 
-        ↑↓ Enter / r s o b  q quit
+        r restart  s shell  b rebuild  q quit  ? help
         "#);
     }
 
@@ -450,13 +472,28 @@ mod tests {
     }
 
     #[test]
+    fn help_is_a_box_over_the_rest() {
+        let mut state = state();
+        state.key(ratatui::crossterm::event::KeyCode::Char('?').into(), 1);
+        let shown = screen(&state, 80, 24);
+        assert!(shown.lines().all(|line| line.chars().count() <= 80) && shown.ends_with("any key closes the help\n"), "{shown}");
+        for key in &KEYS {
+            let line = shown.lines().find(|line| line.contains(&format!("│ {} ", key.key)));
+            assert!(line.is_some_and(|line| line.contains(key.help)), "{}:\n{shown}", key.key);
+        }
+        assert!(shown.contains("┌ keys ─") && shown.starts_with("shop  watching "), "{shown}");
+    }
+
+    #[test]
     fn any_size_can_be_drawn_in() {
         let mut all = state();
         all.take(News::Trouble("error: x\n".repeat(30).into()));
         let mut asked = state();
         asked.ask(vec!["shop asks".into(); 9], "Allow this?");
+        let mut helped = state();
+        helped.key(ratatui::crossterm::event::KeyCode::Char('?').into(), 1);
         for (width, height) in (0..30).flat_map(|width| (0..30).map(move |height| (width, height))).filter(|size| size.0 > 0) {
-            for state in [&State::new("p", true), &all, &asked] {
+            for state in [&State::new("p", true), &all, &asked, &helped] {
                 screen(state, width, height);
                 (0..height).for_each(|row| assert!(row_at(state, Rect::new(0, 0, width, height), row) < Some(2)));
             }

@@ -29,6 +29,12 @@ impl Input {
         input
     }
 
+    /// Reads nothing, for tests of what keys do.
+    #[cfg(test)]
+    pub fn idle() -> Self {
+        Self(Arc::new((Mutex::new(Phase::Paused), Condvar::new())))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Phase> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

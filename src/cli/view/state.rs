@@ -114,6 +114,8 @@ pub enum Mode {
     Filter,
     /// The view is about to be left.
     Quit,
+    /// All keys are explained.
+    Help,
     /// A question is open.
     Asked {
         lines: Vec<Text>,
@@ -354,6 +356,24 @@ impl State {
         }
     }
 
+    /// Follows a click on a container, or on something else: a second click is as the key for its logs.
+    pub fn click(&mut self, row: Option<usize>) {
+        if self.mode == Mode::Help {
+            self.mode = Mode::Normal;
+        } else if let Some(row) = row {
+            if row == self.selected {
+                self.show_only(self.only.is_none());
+            }
+            self.select(row);
+        }
+    }
+
+    /// Shows the logs of the selected container only, or of all.
+    fn show_only(&mut self, one: bool) {
+        self.only = self.rows.get(self.selected).filter(|_| one).map(|row| row.name.clone());
+        self.back = 0;
+    }
+
     /// Asks a question.
     pub fn ask(&mut self, lines: Vec<Text>, question: &str) {
         self.mode = Mode::Asked { lines, question: Text::line(question) };
@@ -372,6 +392,10 @@ impl State {
             Mode::Normal => self.normal(key.code, page),
             Mode::Filter => {
                 self.typed(key.code);
+                None
+            }
+            Mode::Help => {
+                self.mode = Mode::Normal;
                 None
             }
             Mode::Quit => {
@@ -396,14 +420,10 @@ impl State {
         match code {
             KeyCode::Up | KeyCode::Char('k') => self.select(self.selected.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.select(self.selected + 1),
-            KeyCode::Enter => {
-                self.only = if self.only.is_some() { None } else { name };
-                self.back = 0;
-            }
+            KeyCode::Enter => self.show_only(self.only.is_none()),
             KeyCode::Esc => {
-                self.only = None;
+                self.show_only(false);
                 self.filter.clear();
-                self.back = 0;
             }
             KeyCode::PageUp => self.scroll_up(page.max(1), page),
             KeyCode::PageDown => self.scroll_down(page.max(1)),
@@ -413,8 +433,9 @@ impl State {
             KeyCode::Char('s') => return name.map(Wish::Shell),
             KeyCode::Char('o') => match chosen.and_then(|row| row.url.clone()) {
                 Some(url) => return Some(Wish::Open(url)),
-                None => self.status = name.map(|name| Text::line(&format!("{name} publishes no web page"))),
+                None => self.status = chosen.map(no_page),
             },
+            KeyCode::Char('?') => self.mode = Mode::Help,
             KeyCode::Char('b') => return Some(Wish::Rebuild),
             KeyCode::Char('q') => self.mode = Mode::Quit,
             _ => {}
@@ -435,6 +456,15 @@ impl State {
             _ => {}
         }
     }
+}
+
+/// Why there is nothing to open.
+fn no_page(row: &Row) -> Text {
+    let name = Text::line(&row.name);
+    if row.ports.is_empty() {
+        return name + " has no published port; `publish` in the project file gives it one";
+    }
+    name + " serves no web page that is known of, at " + row.ports.clone()
 }
 
 fn push<T>(all: &mut VecDeque<T>, one: T, most: usize) {
@@ -548,7 +578,10 @@ mod tests {
         state.take(News::Rows(vec![row("db-1"), row("web-1")]));
         assert_eq!(press(&mut state, KeyCode::Char('r')), Some(Wish::Restart("db-1".into())));
         assert_eq!(press(&mut state, KeyCode::Char('o')), None);
-        assert_eq!(state.status, Some("db-1 publishes no web page".into()));
+        assert_eq!(state.status, Some("db-1 has no published port; `publish` in the project file gives it one".into()));
+        state.take(News::Rows(vec![Row { ports: ":5432".into(), ..row("db-1") }, row("web-1")]));
+        assert_eq!(press(&mut state, KeyCode::Char('o')), None);
+        assert_eq!(state.status, Some("db-1 serves no web page that is known of, at :5432".into()));
         press(&mut state, KeyCode::Down);
         assert_eq!(press(&mut state, KeyCode::Char('s')), Some(Wish::Shell("web-1".into())));
         assert_eq!(press(&mut state, KeyCode::Char('o')), Some(Wish::Open("http://127.0.0.1:8080/".into())));
@@ -567,6 +600,38 @@ mod tests {
         assert_eq!(press(&mut state, KeyCode::Enter), Some(Wish::Answer(Answer::No)));
         state.ask(vec!["a".into()], "Allow?");
         assert_eq!(press(&mut state, KeyCode::Char('y')), Some(Wish::Answer(Answer::Yes)));
+    }
+
+    #[test]
+    fn help_is_closed_by_any_key_which_does_nothing_else() {
+        let mut state = State::new("p", false);
+        state.take(News::Rows(vec![row("a-1")]));
+        for code in [KeyCode::Char('?'), KeyCode::Char('q'), KeyCode::Char('r'), KeyCode::Esc] {
+            assert_eq!(press(&mut state, KeyCode::Char('?')), None);
+            assert_eq!(state.mode, Mode::Help);
+            assert_eq!((press(&mut state, code), state.mode.clone()), (None, Mode::Normal), "{code:?}");
+        }
+        press(&mut state, KeyCode::Char('?'));
+        state.click(Some(0));
+        assert_eq!((state.mode.clone(), state.only.clone()), (Mode::Normal, None));
+        press(&mut state, KeyCode::Char('?'));
+        state.ask(vec!["a".into()], "Allow?");
+        assert_eq!(press(&mut state, KeyCode::Char('y')), Some(Wish::Answer(Answer::Yes)), "a question comes first");
+    }
+
+    #[test]
+    fn clicks_select_and_then_show_the_logs_of_one() {
+        let mut state = State::new("p", false);
+        state.take(News::Rows(vec![row("a-1"), row("b-1")]));
+        state.click(Some(1));
+        assert_eq!((state.selected, state.only.clone()), (1, None));
+        state.click(Some(1));
+        assert_eq!(state.only.as_deref(), Some("b-1"));
+        state.click(Some(0));
+        assert_eq!((state.selected, state.only.as_deref()), (0, Some("a-1")), "the one that is selected");
+        state.click(None);
+        state.click(Some(0));
+        assert_eq!((state.selected, state.only.clone()), (0, None));
     }
 
     #[test]
