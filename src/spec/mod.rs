@@ -11,6 +11,7 @@ mod cross;
 mod decode;
 mod diagnose;
 mod dockerfile;
+mod format;
 mod grammar;
 mod language;
 mod reference;
@@ -22,6 +23,7 @@ pub use assemble::tidy;
 pub use convert::{kdl, text};
 pub use decode::container_of;
 pub use diagnose::{Diagnostic, Severity, has_errors};
+pub use format::format;
 pub use reference::{reference, schema};
 #[cfg(test)]
 pub use sample::project_of;

@@ -12,7 +12,7 @@ use kdl::{KdlNode, KdlValue};
 use std::ops::Range;
 
 /// The longest file that is read, in bytes.
-const LONGEST: usize = bounds::PROJECT_FILE as usize;
+pub(super) const LONGEST: usize = bounds::PROJECT_FILE as usize;
 
 /// A node: its name, arguments, properties and children, and the place of each.
 #[derive(Clone, Debug)]

@@ -6,9 +6,11 @@
 //! through here: `clippy.toml` forbids others. The grammar is KDL 2.0.0, section "Full Grammar"; strings and numbers
 //! are in `token`.
 
+mod pieces;
 mod recover;
 mod token;
 
+pub use pieces::{Piece, Token, pieces};
 pub use recover::recover;
 
 use kdl::KdlDocument;
