@@ -12,7 +12,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("validate", "`stead check` checks the project file"),
     ("config", "`stead check` checks the project file; `stead plan` shows what `up` would do"),
     ("lint", "`stead check` checks the project file"),
-    ("fmt", "`stead check` checks the project file"),
+    ("format", "`stead fmt` formats the project file"),
     ("ls", "`stead ps --projects` lists the containers of all projects"),
     ("list", "`stead ps` lists containers, `stead images` images"),
     ("network", "networks are nodes of stead.kdl: `stead plan` shows them; `stead inspect` shows addresses"),

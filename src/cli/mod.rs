@@ -323,6 +323,10 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
             looked_into = Some(scratch);
             (folder, file)
         }
+        Bundles::Refuse => {
+            let error = Error::new(format!("{} is a bundle, and a bundle stays as it was made", named.display()));
+            return Err(error.hint("change the project that it was made of, and make another one").usage());
+        }
     };
     let options = Options { home, folder, file, chosen: Chosen::ByFolder, choices, checkout: None };
     Ok(Context { ui, options, _apart: looked_into.map(Apart::Bundle) })

@@ -12,6 +12,7 @@ mod caller;
 mod collect;
 mod containers;
 mod duplicate;
+mod edit;
 mod examine;
 mod exec;
 mod files;
@@ -30,8 +31,8 @@ mod why;
 
 pub use crate::instance::{
     Answer, Chosen, Generation, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, UpOptions,
-    agree, all_instances, allow, allowed, claim_watch, end_watcher, findings, generations, load, read_lock, revoke, watch_log,
-    watcher,
+    agree, all_instances, allow, allowed, claim_watch, end_watcher, findings, generations, load, read_lock, revoke, texts,
+    watch_log, watcher,
 };
 pub use crate::library::{
     change, compare, components, find_image, full_name, history, import, known_images, load_archive, login, logout, names, pull,
@@ -49,6 +50,7 @@ pub use collect::collect;
 pub use containers::{
     Published, Stop, freeze, kill, logged, published, remove, replicas, restart, run_again, scale, start, stop, wait,
 };
+pub use edit::{Applied, Written, apply};
 pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};

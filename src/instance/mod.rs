@@ -26,7 +26,10 @@ pub use history::{Entry, read as read_history};
 pub use identity::{Checkout, Instance, all_instances, is_one_off_replica, private_folder};
 pub use observe::{Observation, observe};
 pub use paths::leads;
-pub use project::{Chosen, LoadError, LoadedProject, Options, findings, keep_lock, load, read_and_keep_lock, read_lock};
+pub use project::{
+    Chosen, LoadError, LoadedProject, Options, findings, findings_if, keep_lock, load, project_files, read_and_keep_lock,
+    read_lock, texts,
+};
 pub use report::{Answer, Failure, Outcome, Progress, Question, Reporter, UpOptions};
 pub use source::SourceFiles;
 pub use watcher::{claim_watch, end_watcher, watch_log, watcher};

@@ -10,7 +10,7 @@ use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::project::{Locations, Outside, Project};
-use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Sources};
+use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Sources, Texts};
 use crate::store::{Home, Store, read_json};
 use crate::sys::{self, ProjectFiles, Unread};
 use serde::{Deserialize, Serialize};
@@ -84,14 +84,22 @@ struct Disk<'a> {
     options: &'a Options,
     files: ProjectFiles,
     instance: &'a Instance,
+    /// Texts that count in place of those of the files.
+    instead: &'a BTreeMap<String, String>,
 }
+
+/// No texts.
+const NONE: &BTreeMap<String, String> = &BTreeMap::new();
 
 impl<'a> Disk<'a> {
     fn new(options: &'a Options, instance: &'a Instance) -> Result<Self> {
-        Ok(Self { options, files: project_files(options.source())?, instance })
+        Ok(Self { options, files: project_files(options.source())?, instance, instead: NONE })
     }
 
     fn bytes(&self, path: &str) -> Result<Vec<u8>, Unread> {
+        if let Some(text) = self.instead.get(path) {
+            return Ok(text.clone().into_bytes());
+        }
         if path == self.options.file && self.options.chosen == Chosen::ByPerson && self.options.checkout.is_none() {
             return sys::read_regular(&self.options.folder.join(path), bounds::DOCKERFILE);
         }
@@ -143,16 +151,40 @@ impl Sources for Disk<'_> {
 /// # Errors
 /// Fails when there is no project file.
 pub fn findings(options: &Options) -> Result<Loaded> {
-    if !options.source().join(&options.file).exists() {
-        return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
-            .hint("go to the project's directory, or name it with -C DIR; a first file needs: project \"NAME\""));
-    }
+    findings_if(options, NONE)
+}
+
+/// As [`findings`], but as if some files had other texts.
+///
+/// # Errors
+/// Fails when there is no project file.
+pub fn findings_if(options: &Options, instead: &BTreeMap<String, String>) -> Result<Loaded> {
+    exists(options)?;
     let instance = options.instance();
-    let mut loaded = spec::load(&options.file, &options.choices, &Disk::new(options, &instance)?);
+    let disk = Disk { instead, ..Disk::new(options, &instance)? };
+    let mut loaded = spec::load(&options.file, &options.choices, &disk);
     if let Ok(project) = &loaded.project {
         loaded.diagnostics.extend(absent(project, &loaded.places, &[options.source(), &options.folder]));
     }
     Ok(loaded)
+}
+
+/// The texts of the project file and of the files that it includes.
+///
+/// # Errors
+/// Fails when there is no project file.
+pub fn texts(options: &Options) -> Result<Texts> {
+    exists(options)?;
+    let instance = options.instance();
+    Ok(spec::texts(&options.file, &Disk::new(options, &instance)?))
+}
+
+fn exists(options: &Options) -> Result<()> {
+    if !options.source().join(&options.file).exists() {
+        return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
+            .hint("go to the project's directory, or name it with -C DIR; a first file needs: project \"NAME\""));
+    }
+    Ok(())
 }
 
 /// The errors of [`load`].

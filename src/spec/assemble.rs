@@ -25,8 +25,7 @@ pub struct Assembled {
 }
 
 pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut Sink) -> Assembled {
-    let (files, trail, known) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-    let mut reading = Reading { sources, sink, files, trail, known, length: 0, parts: 0, full: false };
+    let mut reading = Reading::new(sources, sink);
     let raw = reading.file(file, None);
     let files = reading.files;
     let nodes = grammar::check(raw, TOP, "a project", sink);
@@ -60,6 +59,13 @@ pub fn assemble(file: &str, choices: &Choices, sources: &dyn Sources, sink: &mut
     Assembled { nodes, files, env, given: choices.set.clone(), unused_profiles }
 }
 
+/// The texts of a project's file and of those that it includes.
+pub fn texts(file: &str, sources: &dyn Sources, sink: &mut Sink) -> BTreeMap<String, String> {
+    let mut reading = Reading::new(sources, sink);
+    reading.file(file, None);
+    reading.files
+}
+
 /// The state while the files of a project are read.
 struct Reading<'a> {
     sources: &'a dyn Sources,
@@ -76,7 +82,12 @@ struct Reading<'a> {
     full: bool,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(sources: &'a dyn Sources, sink: &'a mut Sink) -> Self {
+        let (files, trail, known) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        Self { sources, sink, files, trail, known, length: 0, parts: 0, full: false }
+    }
+
     /// Reads a file and, in place of each `include`, the file that it names.
     fn file(&mut self, file: &str, from: Option<&Location>) -> Vec<Tree> {
         let start = from.cloned().unwrap_or(Location { file: file.to_owned(), line: 1, offset: 0, length: 0 });

@@ -3,7 +3,7 @@
 //! The entry point is [`load`]. It is pure: files come through [`Sources`], which the caller implements.
 //! Inside, `tree` parses the syntax, `assemble` applies includes, parameters and profiles, `grammar`
 //! (with the rows of `language`) checks the structure, `decode` makes typed values, `cross` checks
-//! what spans several nodes, and `dockerfile` turns Dockerfiles into images.
+//! what spans several nodes, and `dockerfile` turns Dockerfiles into images. `format` and `edit` change texts.
 
 mod assemble;
 mod convert;
@@ -11,6 +11,7 @@ mod cross;
 mod decode;
 mod diagnose;
 mod dockerfile;
+mod edit;
 mod format;
 mod grammar;
 mod language;
@@ -23,6 +24,7 @@ pub use assemble::tidy;
 pub use convert::{kdl, text};
 pub use decode::container_of;
 pub use diagnose::{Diagnostic, Severity, has_errors};
+pub use edit::{Edit, NewContainer, add_container, add_packages, set};
 pub use format::format;
 pub use reference::{reference, schema};
 #[cfg(test)]
@@ -85,6 +87,27 @@ pub struct Loaded {
     pub env: BTreeMap<String, Option<String>>,
     /// What Dockerfiles inherit from images from elsewhere, if that is known.
     pub outside: BTreeMap<Outside, Option<Inherited>>,
+}
+
+/// The texts of a project's files, as far as they can be read, and what is wrong with their syntax.
+#[derive(Debug)]
+pub struct Texts {
+    pub files: BTreeMap<String, String>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads the texts of a project: its file and those that it includes.
+pub fn texts(file: &str, sources: &dyn Sources) -> Texts {
+    let mut sink = diagnose::Sink::default();
+    let files = assemble::texts(file, sources, &mut sink);
+    Texts { files, diagnostics: sink.finish() }
+}
+
+/// What is wrong with the syntax of a text.
+pub fn syntax(file: &str, text: &str) -> Vec<Diagnostic> {
+    let mut sink = diagnose::Sink::default();
+    tree::parse(file, text, &mut sink);
+    sink.finish()
 }
 
 /// Reads a project: its file and what that includes, with parameters and profiles applied.

@@ -67,6 +67,34 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()
     write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
+/// Replaces the content of an opened file as [`write_lasting`] does, where it is now; its mode and owner stay. This is for
+/// files that people write: whoever opened it followed the links to it.
+///
+/// # Errors
+/// Fails when the new file cannot be made or cannot have that owner, or when another file has the name by now.
+pub fn rewrite(file: &File, bytes: &[u8]) -> io::Result<()> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let old = file.metadata()?;
+    let temporary = parent(&path).join(format!(".tmp-{}", unique()));
+    let write = || {
+        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        new.write_all(bytes)?;
+        let made = new.metadata()?;
+        if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+            std::os::unix::fs::fchown(&new, Some(old.uid()), Some(old.gid()))?;
+        }
+        new.set_permissions(old.permissions())?;
+        new.sync_all()?;
+        let now = fs::symlink_metadata(&path)?;
+        if (now.dev(), now.ino()) != (old.dev(), old.ino()) {
+            return Err(io::Error::other("another file has its name by now"));
+        }
+        fs::rename(&temporary, &path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+    File::open(parent(&path))?.sync_all()
+}
+
 fn spare(path: &Path) -> PathBuf {
     path.with_extension("spare")
 }

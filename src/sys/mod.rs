@@ -21,7 +21,7 @@ mod terminal;
 mod tree;
 
 pub use bpf::{DeviceRule, allow_devices};
-pub use confined::{Opened, ProjectFiles, Unread, open_regular, read_regular};
+pub use confined::{Opened, ProjectFiles, Unread, open_regular, read_regular, up_to};
 pub use cores::{by_levels, cores, on_all_cores};
 pub use detached::{Attributes, Depth, Detached, attach_mount, change_mount};
 pub use file::*;

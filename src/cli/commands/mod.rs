@@ -1,5 +1,6 @@
 //! One file per command: its arguments, whose doc comments are the help text, then its function.
 
+mod add;
 mod allow;
 mod apply;
 mod attach;
@@ -15,6 +16,7 @@ mod down;
 mod events;
 mod exec;
 mod files;
+mod fmt;
 mod gc;
 mod generations;
 mod graph;
@@ -38,6 +40,7 @@ mod rm;
 mod run;
 mod scale;
 mod schema;
+mod set;
 mod shell;
 mod start;
 mod stats;
@@ -65,6 +68,9 @@ pub enum Command {
     Allow(allow::Arguments),
     Apply(apply::Arguments),
     Check(check::Arguments),
+    Fmt(fmt::Arguments),
+    Add(add::Arguments),
+    Set(set::Arguments),
     Status(status::Arguments),
     Watch(watch::Arguments),
     Ps(ps::Arguments),
@@ -134,6 +140,8 @@ pub enum Bundles {
     TakenIn,
     /// It only reads the project's files in the bundle.
     LookInto,
+    /// It changes the project's files, which is refused: a bundle stays as it was made.
+    Refuse,
 }
 
 impl Command {
@@ -142,6 +150,7 @@ impl Command {
         match self {
             Self::Check(_) | Self::Graph(_) => Bundles::LookInto,
             Self::Plan(_) | Self::Status(_) | Self::Why(_) => Bundles::TakenIn,
+            Self::Fmt(_) | Self::Add(_) | Self::Set(_) => Bundles::Refuse,
             _ => Bundles::TakeIn,
         }
     }
@@ -179,6 +188,9 @@ impl Command {
         !matches!(
             self,
             Self::Check(_)
+                | Self::Fmt(_)
+                | Self::Add(_)
+                | Self::Set(_)
                 | Self::Plan(_)
                 | Self::Completions(_)
                 | Self::Schema(_)
@@ -210,6 +222,9 @@ impl Command {
         }
         match self {
             Self::Check(arguments) => check::run(&arguments, context),
+            Self::Fmt(arguments) => fmt::run(&arguments, context),
+            Self::Add(arguments) => add::run(&arguments, context),
+            Self::Set(arguments) => set::run(&arguments, context),
             Self::Plan(arguments) => plan::run(&arguments, context),
             Self::Completions(arguments) => completions::run(&arguments, context),
             Self::Schema(arguments) => schema::run(&arguments, context),
