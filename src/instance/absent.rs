@@ -16,7 +16,8 @@ pub fn absent(project: &Project, places: &Locations, folders: &[&Path]) -> Vec<D
         };
         let is_absent = folders.iter().all(is_absent);
         if is_absent {
-            let help = similar(folder, path).map_or_else(|| help.to_owned(), |near| format!("perhaps \"{near}\"; else {help}"));
+            let near = folders.iter().find_map(|folder| similar(folder, path));
+            let help = near.map_or_else(|| help.to_owned(), |near| format!("perhaps \"{near}\"; else {help}"));
             found.push(Diagnostic::warning("absent-file", place, format!("{what} \"{path}\" is not there")).help(help));
         }
     };
