@@ -39,8 +39,8 @@ pub use crate::library::{
     push, scratch_file, search, tag, untag,
 };
 pub use crate::reconcile::{
-    CheckedLock, Converged, DownOptions, apply_saved, build_only, check_lock, down, plan_only, set_epoch, settle, since, up,
-    update_lock, vanished,
+    CheckedLock, Converged, DownOptions, apply_saved, build_only, check_lock, down, foresee, plan_only, set_epoch, settle, since,
+    took, up, update_lock, vanished,
 };
 pub use ad_hoc::{forget_loose, loose};
 pub use at_revision::{CheckedOut, Held, at_revision, only_of_commit};

@@ -9,7 +9,7 @@ use crate::lock::Lock;
 use crate::model::{Error, Location, Name, Result, nearest};
 use crate::plan::{self, Cause, Change, Object, Observed, Planned, Walk};
 use crate::project::{Base, NodePath, ReplicaId, RunMount, Step};
-use crate::reconcile::trusted;
+use crate::reconcile::{took as time, trusted};
 use crate::store::Store;
 use std::collections::BTreeSet;
 
@@ -198,7 +198,7 @@ impl Known<'_> {
         let position = plan::recorded_steps(image).iter().position(|recorded| *recorded == index);
         let record = self.observed.record.images.get(name.as_str());
         let took = position.and_then(|position| record?.steps.get(position)?.millis);
-        let took = took.map(|millis| format!(", took {}", time(millis))).unwrap_or_default();
+        let took = took.map(|millis| format!(", took {}", time(u128::from(millis)))).unwrap_or_default();
         let what = image.steps.get(index).map(describe).unwrap_or_default();
         format!("step {} {what}{place}{took}", index + 1)
     }
@@ -304,9 +304,4 @@ impl Known<'_> {
             Walk::Step(_) | Walk::Missing { .. } | Walk::Built(_) | Walk::Assemble(_) | Walk::Squash(_) => None,
         }
     }
-}
-
-/// A time for people.
-fn time(millis: u64) -> String {
-    if millis < 1000 { format!("{millis} ms") } else { format!("{}.{} s", millis / 1000, millis % 1000 / 100) }
 }

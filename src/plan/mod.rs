@@ -17,6 +17,7 @@ mod image_cause;
 mod images;
 mod mark;
 mod observed;
+mod outlook;
 mod task;
 mod trust;
 mod turns;
@@ -29,7 +30,7 @@ pub use compare::{Version, compare};
 pub use desired::{Desired, volume_aspect};
 pub use graph::{building, ending};
 pub use image::{Config, Image, StepOutput};
-pub use image_cause::step_cause;
+pub use image_cause::{Known, step_cause};
 pub use images::{
     Import, Pending, Squash, Walk, configure, copy_is_known, image_key, locked_images, recorded_steps, settings, step_records,
     walk,
@@ -41,6 +42,7 @@ pub use observed::{
     ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, JobState, Lead, NetworkRecord, Observed, Port,
     Seen, Taken, TakenPort, TreeEntry, TreeKind,
 };
+pub use outlook::{ContainerOutlook, ImageOutlook, Making, Outlook, outlook};
 pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};
 pub use trust::{all_marks, of_container, of_image, of_repository};
 

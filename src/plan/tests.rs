@@ -972,3 +972,42 @@ fn nobody_stands_in_if_an_image_turns_out_to_be_the_same() {
     let (_, deeds) = settle((&project.project.unwrap(), &project.places), &host.observed, &planned, &built).unwrap();
     assert_eq!(deeds, BTreeMap::new());
 }
+
+/// What comes of the plan.
+fn foreseen(host: &mut Host) -> Outlook {
+    let planned = host.planned();
+    let loaded = host.load();
+    let (project, observed) = (loaded.project.unwrap(), host.observed.clone());
+    let known = Known { project: &project, places: &loaded.places, lock: &host.lock, observed: &observed, facts: &*host };
+    outlook(known, &planned, 7)
+}
+
+#[test]
+fn a_plan_tells_what_is_cached_who_is_down_and_which_generation_it_makes() {
+    let mut host = converged();
+    assert_eq!(foreseen(&mut host).generation, None, "it changes nothing");
+    host.files.insert("app/main.py".into(), "2".into());
+    for step in &mut host.observed.record.images.get_mut("app").unwrap().steps {
+        step.millis = Some(1500);
+    }
+    host.observed.drift.insert("web-1".into(), Drifted { files: 2, digest: Digest::of("drift") });
+    let seen = foreseen(&mut host);
+    assert_eq!(seen.generation, Some(7));
+    let images: Vec<_> =
+        seen.images.iter().map(|one| (one.name.as_str(), one.how, one.cached, one.steps, one.bytes, one.millis)).collect();
+    assert_eq!(images, [("app", Making::Build, 0, 2, 1, Some(3000)), ("base", Making::Cached, 1, 1, 1, None)]);
+    assert_eq!(seen.images[1].used_by, ["container cache", "image app"]);
+    assert_eq!(seen.containers.len(), 1);
+    let web = &seen.containers[0];
+    assert_eq!((web.name.as_str(), web.ports[0].port, &web.drift), ("web", 8080, &BTreeMap::from([("web-1".to_owned(), 2)])));
+    assert_eq!(seen.downtime, [["web-1", "web-2"]]);
+}
+
+#[test]
+fn a_plan_tells_in_which_order_containers_are_down() {
+    let mut host = in_turns(TURNS);
+    host.text = TURNS.replace("info", "debug");
+    let seen = foreseen(&mut host);
+    assert_eq!(seen.downtime, [vec!["web-1"], vec!["web-2"], vec!["web-3"]]);
+    assert_eq!(seen.containers[0].used_by.keys().map(Name::as_str).collect::<Vec<_>>(), ["proxy"]);
+}

@@ -11,14 +11,14 @@ use super::schedule::{self, State};
 use crate::build::StoreFacts;
 use crate::instance::{
     Entry, Failure, Instance, LoadedProject, Observation, Progress, Reporter, UpOptions, all_instances, consent,
-    is_one_off_replica, keep_lock, observe, private_folder, read_lock,
+    generation_numbers, is_one_off_replica, keep_lock, observe, private_folder, read_lock,
 };
 use crate::library::watched;
 use crate::lock::Lock;
 use crate::model::{Context, Error, Name, Result};
 use crate::monitor::{self, now_ms};
 use crate::network::{self, Reservation};
-use crate::plan::{self, Change, Image, InstanceRecord, JobState, Mark, Object, Plan, Planned, Seen};
+use crate::plan::{self, Change, Image, InstanceRecord, JobState, Known, Mark, Object, Outlook, Plan, Planned, Seen};
 use crate::store::{Lease, Store};
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,23 @@ pub fn plan_only(loaded: &LoadedProject) -> Result<Planned> {
     let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
     let observation = observe(loaded)?;
     make_plan(loaded, &lock, &observation, &store, &BTreeSet::new())
+}
+
+/// Makes a plan and tells what would come of it, without writing anything.
+///
+/// # Errors
+/// Fails as [`plan_only`] does.
+pub fn foresee(loaded: &LoadedProject) -> Result<(Planned, Outlook)> {
+    let store = Store::at(&loaded.instance.home.store);
+    let lock = trusted(loaded, read_lock(&loaded.instance)?)?;
+    let observation = observe(loaded)?;
+    let planned = make_plan(loaded, &lock, &observation, &store, &BTreeSet::new())?;
+    let facts = StoreFacts { store: &store, scanner: &observation.scanner };
+    let (project, places) = (&loaded.project, &loaded.places);
+    let known = Known { project, places, lock: &lock, observed: &observation.observed, facts: &facts };
+    let next = generation_numbers(&loaded.instance)?.last().map_or(1, |last| last + 1);
+    let outlook = plan::outlook(known, &planned, next);
+    Ok((planned, outlook))
 }
 
 fn make_plan(
@@ -313,7 +330,12 @@ fn sweep(instance: &Instance, record: &InstanceRecord) -> Result<()> {
 /// The time since `start`, as text.
 #[must_use]
 pub fn since(start: Instant) -> String {
-    let millis = start.elapsed().as_millis();
+    took(start.elapsed().as_millis())
+}
+
+/// A number of milliseconds, as text.
+#[must_use]
+pub fn took(millis: u128) -> String {
     if millis < 1000 { format!("{millis} ms") } else { format!("{}.{} s", millis / 1000, millis % 1000 / 100) }
 }
 

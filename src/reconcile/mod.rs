@@ -20,7 +20,7 @@ mod schedule;
 
 pub use container::{Maker, bridges, prepare};
 pub use down::{DownOptions, down, end, forget, stop};
-pub use execute::{Converged, apply_saved, build_only, plan_only, prepare_folders, since, up, vanished};
+pub use execute::{Converged, apply_saved, build_only, foresee, plan_only, prepare_folders, since, took, up, vanished};
 pub use generations::unpin;
 pub use pins::pin_record;
 pub use resolve::{CheckedLock, check_lock, set_epoch, settle, trusted, update_lock};

@@ -51,6 +51,18 @@ fn a_trace_has_every_task_and_the_steps_inside() {
     assert!(world.ok(&["why", "app/1"]).contains("step 1 of image app ← one changed"), "{}", world.ok(&["why", "app/1"]));
     let told = world.ok(&["why", "c"]);
     assert!(told.contains("c-1 ← the image app is rebuilt ← one changed"), "{told}");
+    // The plan says how much is built, how long that took last time, and what comes of it.
+    let told = world.ok(&["plan", "-v"]);
+    for wanted in
+        ["image app ", "is built: 0 of 1 steps are cached (", ", the others took ", "used by container c", "generation 2"]
+    {
+        assert!(told.contains(wanted), "{wanted:?} is not in {told}");
+    }
+    assert!(!world.ok(&["plan"]).contains("generation 2"), "{told}");
+    let plan: Value = serde_json::from_str(&world.ok(&["plan", "--json"])).unwrap();
+    let outlook = &plan["outlook"];
+    assert_eq!((&outlook["generation"], &outlook["downtime"][0][0]), (&2.into(), &"c-1".into()), "{outlook:#}");
+    assert!(outlook["images"][0]["millis"].is_u64(), "{outlook:#}");
     assert!(world.fails(&["why", "app/2"]).err.contains("has no step 2"));
     assert!(world.fails(&["why", "ap"]).err.contains("perhaps \"app\""));
     // A trace is also written of what fails.

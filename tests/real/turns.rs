@@ -120,6 +120,7 @@ fn what_does_not_become_healthy_replaces_nothing() {
     assert!(world.ok(&["plan"]).contains("container web-1 (replace)"));
     // It is mended.
     world.edit("http.server 81", "http.server 80");
+    world.edit("interval=\"200ms\" ", "interval=\"200ms\" start-period=\"5s\" ");
     world.edit("V=\"1\"", "V=\"2\"");
     let (_, _, failures) = requested(18412, || drop(world.ok(&["up"])));
     assert_eq!(failures, Vec::<String>::new());

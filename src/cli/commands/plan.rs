@@ -1,9 +1,10 @@
 use super::super::Context;
-use super::super::ui::plan_text;
+use super::super::ui::{outlook_text, plan_text};
 use crate::engine::{self, LoadedProject};
 use crate::model::Result;
-use crate::plan::Planned;
+use crate::plan::{Outlook, Plan, Planned};
 use crate::spec::Diagnostic;
+use serde::Serialize;
 use serde_json::json;
 
 /// Shows what `up` would do, and why. It writes nothing and does not use the network.
@@ -14,14 +15,31 @@ pub struct Arguments {
     /// Print the plan as JSON, which `stead apply` can carry out.
     #[arg(long)]
     json: bool,
+    /// Also show what is cached, how long the rest took when it was last built, ports, and who depends on what changes or is
+    /// down, in which order.
+    #[arg(short, long)]
+    verbose: bool,
     /// Exit with code 2 if there is something to do.
     #[arg(long)]
     check: bool,
 }
 
+/// A plan with what comes of it; `stead apply` reads only the plan.
+#[derive(Serialize)]
+struct Foreseen<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    outlook: &'a Option<Outlook>,
+}
+
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
-    let planned = match engine::plan_only(&loaded) {
+    let planned = if arguments.json || arguments.verbose {
+        engine::foresee(&loaded).map(|(planned, outlook)| (planned, Some(outlook)))
+    } else {
+        engine::plan_only(&loaded).map(|planned| (planned, None))
+    };
+    let (planned, outlook) = match planned {
         Err(error) if arguments.json => {
             let found: Vec<_> = error.each().filter_map(Diagnostic::of_error).collect();
             context.ui.json(&json!({ "version": 1, "ok": false, "diagnostics": found }));
@@ -30,9 +48,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         planned => planned?,
     };
     if arguments.json {
-        context.ui.json(&planned.plan);
+        context.ui.json(&Foreseen { plan: &planned.plan, outlook: &outlook });
     } else {
         print(&planned.plan, context);
+        if let Some(outlook) = &outlook {
+            context.ui.result(outlook_text(outlook, &context.ui, context.ui.color_out, context.ui.columns_out()));
+        }
         warn_of_vanished(&loaded, context)?;
     }
     Ok(if arguments.check && !planned.plan.tasks.is_empty() { 2 } else { 0 })
@@ -58,7 +79,7 @@ fn warn_of_vanished(loaded: &LoadedProject, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn print(plan: &crate::plan::Plan, context: &Context) {
+fn print(plan: &Plan, context: &Context) {
     let text = plan_text(plan, &context.ui, context.ui.color_out, context.ui.columns_out());
     context.ui.result(if text.is_empty() { "nothing to do\n".into() } else { text });
 }

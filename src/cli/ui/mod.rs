@@ -13,7 +13,7 @@ mod table;
 mod text;
 
 pub use graph::{dot, mermaid, svg};
-pub use plan::{mark_text, plan_text};
+pub use plan::{mark_text, outlook_text, plan_text};
 pub use progress::Shown;
 pub use screen::{Screen, leave_screen};
 pub use table::Table;

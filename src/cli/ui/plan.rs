@@ -1,7 +1,9 @@
 //! How a plan is shown: a line for each change, followed by its causes.
 
 use super::{Style, Text, Ui};
-use crate::plan::{Cause, Change, Mark, Object, Plan, Symbol};
+use crate::engine::took;
+use crate::model::Size;
+use crate::plan::{Cause, Change, ContainerOutlook, ImageOutlook, Making, Mark, Object, Outlook, Plan, Symbol};
 
 /// The least room for a cause beside its change; with less, it is on a line of its own.
 const LEAST: usize = 24;
@@ -76,6 +78,76 @@ fn line(change: &Change, title: Text, causes: Vec<Text>, (width, columns): (usiz
         out += Text::from("    ") + mark_text(mark, color) + "\n";
     }
     out
+}
+
+/// What comes of a plan as text, in lines of at most so many columns.
+pub fn outlook_text(outlook: &Outlook, ui: &Ui, color: bool, columns: Option<usize>) -> Text {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    rows.extend(outlook.images.iter().map(|image| (format!("image {}", image.name), image_text(image))));
+    let about = outlook.containers.iter().map(|one| (format!("container {}", one.name), container_text(one)));
+    rows.extend(about.filter(|(_, text)| !text.is_empty()));
+    if !outlook.downtime.is_empty() {
+        let groups: Vec<String> = outlook.downtime.iter().map(|group| group.join(", ")).collect();
+        rows.push(("ends".into(), groups.join(", then ")));
+    }
+    if let Some(generation) = outlook.generation {
+        rows.push(("makes".into(), format!("generation {generation}")));
+    }
+    let titles: Vec<Text> = rows.iter().map(|(title, _)| Text::line(&ui.without_private(title))).collect();
+    let widest = titles.iter().map(Text::width).max().unwrap_or(0);
+    let width = columns.map_or(widest, |columns| widest.min(columns.saturating_sub(LEAST + 6)));
+    let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(width + 4).max(LEAST));
+    let mut out = Text::default();
+    for (title, (_, text)) in titles.into_iter().zip(&rows) {
+        let mut gap = width.checked_sub(title.width()).map(|padding| " ".repeat(padding + 2));
+        out += Text::from("  ") + title;
+        for part in Text::line(&ui.without_private(text)).wrapped(room) {
+            out += gap.take().unwrap_or_else(|| format!("\n{}", " ".repeat(width + 4)));
+            out += Style::Dim.paint(part, color);
+        }
+        out += "\n";
+    }
+    out
+}
+
+fn image_text(image: &ImageOutlook) -> String {
+    let stored = |bytes: u64| if bytes == 0 { String::new() } else { format!(" ({})", Size(bytes)) };
+    let what = match image.how {
+        Making::Cached => format!("is cached{}", stored(image.bytes)),
+        Making::Pull => "is pulled".to_owned(),
+        Making::Import => "is imported".to_owned(),
+        Making::Build if image.cached == image.steps => format!("is put together from cached steps{}", stored(image.bytes)),
+        Making::Build => format!("is built: {} of {} steps are cached{}", image.cached, image.steps, stored(image.bytes)),
+    };
+    let took = image.millis.map(|millis| format!(", the others took {} last time", took(u128::from(millis)))).unwrap_or_default();
+    let used = if image.used_by.is_empty() { String::new() } else { format!("; used by {}", some(&image.used_by)) };
+    format!("{what}{took}{used}")
+}
+
+fn container_text(one: &ContainerOutlook) -> String {
+    let mut parts = Vec::new();
+    if !one.ports.is_empty() {
+        let port =
+            |port: &crate::plan::Port| format!("{}:{} → {}/{:?}", port.address, port.port, port.to, port.protocol).to_lowercase();
+        parts.push(some(&one.ports.iter().map(port).collect::<Vec<_>>()));
+    }
+    if !one.used_by.is_empty() {
+        let users: Vec<String> = one.used_by.keys().map(ToString::to_string).collect();
+        parts.push(format!("needed by {}", some(&users)));
+    }
+    for (name, files) in &one.drift {
+        let files = if *files == 1 { "1 synced file".to_owned() } else { format!("{files} synced files") };
+        parts.push(format!("{name} loses {files}"));
+    }
+    parts.join("; ")
+}
+
+/// The first of some names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 /// A mark as it is shown in a plan. It is never shortened: it is what somebody consents to.
