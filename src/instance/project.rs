@@ -223,8 +223,8 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
         });
     }
     let mut loaded = findings(options)?;
-    // What nothing uses is no matter of whoever does something else: `check` tells it.
-    loaded.diagnostics.retain(|found| found.code != "unused-image");
+    // What nothing uses is no matter of whoever does something else: `check` tells it, and what cannot be watched `watch`, too.
+    loaded.diagnostics.retain(|found| !["unused-image", "absent-watch", "no-sync"].contains(&found.code));
     let Ok(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
     if !loaded.unsupported.is_empty() {
         let all = loaded.diagnostics.into_iter().chain(loaded.unsupported).collect();
