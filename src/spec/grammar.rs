@@ -361,6 +361,7 @@ fn habit(word: &str) -> Option<&'static str> {
         "volumes" | "bind" => "mount",
         "deploy" | "resources" => "limits",
         "scale" => "replicas",
+        "update-config" | "update_config" | "rolling-update" => "update",
         "test" => "exec",
         "stop-timeout" | "stop_timeout" => "stop-grace",
         "working-dir" | "working_dir" => "workdir",
