@@ -1,15 +1,18 @@
 //! Generations of an environment: listing, comparing and bringing back.
 
+use super::containers::{Stop, stop};
+use super::volumes::refuse_running;
 use crate::instance::{
-    Generation, Instance, LoadedProject, Reporter, UpOptions, forget_generation, generation, generation_numbers, generations,
-    newest_generation,
+    Generation, Instance, LoadedProject, Progress, Reporter, UpOptions, agree, forget_generation, generation, generation_numbers,
+    generations, newest_generation,
 };
-use crate::model::{Error, Result};
-use crate::plan::{Planned, Version, compare};
-use crate::project::Locations;
+use crate::model::{Error, Name, Result};
+use crate::plan::{ContainerRecord, JobState, Planned, Version, compare, volume_aspect};
+use crate::project::{Locations, MountSource};
 use crate::reconcile::{self, Converged};
 use crate::store::Store;
-use std::collections::BTreeMap;
+use crate::volume::{self, Cost, SnapshotName};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 /// The generation that a command means by a number; without one, the newest.
@@ -119,6 +122,115 @@ pub fn go_back(instance: &Instance, generation: Generation, options: &UpOptions,
     reconcile::up(&restored(instance, generation)?, options, reporter)
 }
 
+/// The volumes of a generation: those that it declares, and those that its containers mount.
+fn volumes_of(generation: &Generation) -> BTreeSet<Name> {
+    let mounts = generation.project.containers.values().flat_map(|container| &container.mounts);
+    let mounted = mounts.filter_map(|mount| match &mount.source {
+        MountSource::Volume(name) => Some(name),
+        MountSource::Bind(_) | MountSource::Image(_) => None,
+    });
+    generation.project.volumes.keys().chain(mounted).cloned().collect()
+}
+
+/// The snapshots that belong to a generation, one for each of its volumes.
+fn data_of(instance: &Instance, generation: &Generation) -> Result<Vec<(Name, SnapshotName)>> {
+    let (home, id, number) = (&instance.home, &instance.id, generation.number);
+    let name = SnapshotName::of_generation(number);
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for one in volumes_of(generation) {
+        let there = volume::snapshots(home, id, &one)?.iter().any(|snapshot| snapshot.name == name);
+        if there { found.push((one, name.clone())) } else { missing.push(one.to_string()) }
+    }
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    if generation_numbers(instance)?.last() == Some(&number) {
+        return Err(Error::new(format!("generation {number} is what is up, so its data is what the volumes have"))
+            .hint("`stead history` lists the others"));
+    }
+    let why = if volume::can_share(home) {
+        "it was left by a stead or a command that kept none, by `watch`, or the volume has too many files"
+    } else {
+        "the file system of the volumes cannot clone files, as btrfs and xfs can"
+    };
+    let noun = if missing.len() == 1 { "the volume" } else { "the volumes" };
+    let what = format!("no data was kept for generation {number}: {noun} {}", missing.join(", "));
+    Err(Error::new(format!("{what} ({why})")).hint(format!(
+        "`stead rollback {number}` goes back without the data; `stead volume snapshot` keeps a volume by hand, and `stead volume \
+         restore` brings it back"
+    )))
+}
+
+/// Brings back a generation with the data that its volumes had when it was left. What they have now is kept for the generation
+/// that is left.
+///
+/// # Errors
+/// Fails as [`go_back`] does, and before anything is stopped when the data of a volume is missing. If the data cannot be brought
+/// back, the volumes have what they had, and containers are stopped.
+pub fn go_back_with_data(
+    instance: &Instance,
+    generation: Generation,
+    options: &UpOptions,
+    reporter: &dyn Reporter,
+) -> Result<Converged> {
+    let (number, records) = (generation.number, generation.containers.clone());
+    let data = data_of(instance, &generation)?;
+    let loaded = restored(instance, generation.clone())?;
+    agree(&loaded, &BTreeSet::new(), options, reporter)?;
+    let mut running = BTreeSet::new();
+    for (name, _) in &data {
+        running.extend(reconcile::running_users(instance, name)?);
+    }
+    let running: Vec<String> = running.into_iter().collect();
+    // Without names all containers would be stopped. They come up again, so that no stop is on record.
+    if !running.is_empty() {
+        let told = |name: &str| reporter.report(Progress::Container { name: name.to_owned(), what: "stopped" });
+        stop(instance, Some(&loaded), &running, Stop { grace: None, forgotten: true }, &told)?;
+    }
+    {
+        let _queue = instance.lock()?;
+        let data = data_of(instance, &generation)?;
+        for (name, _) in &data {
+            refuse_running(instance, name, "it was started meanwhile: run the command again")?;
+        }
+        keep_present(instance, &data)?;
+        volume::restore_all(&instance.home, &instance.id, number, &data)?;
+        done_again(instance, &records)?;
+    }
+    reconcile::up(&loaded, &UpOptions { data_kept: true, ..options.clone() }, reporter)
+}
+
+/// Keeps what volumes have now for the generation that is left, whatever that costs.
+fn keep_present(instance: &Instance, data: &[(Name, SnapshotName)]) -> Result<()> {
+    let (home, id) = (&instance.home, &instance.id);
+    // What is there after a rollback that was cut off is of two generations; it was kept before.
+    if volume::half_restored(home, id)?.is_some() {
+        return Ok(());
+    }
+    let Some(present) = generation_numbers(instance)?.last().copied() else { return Ok(()) };
+    let existing = volume::existing(home, id)?;
+    for (name, _) in data.iter().filter(|(name, _)| existing.contains(name)) {
+        volume::keep(home, id, name, present, Cost::Any, ())?;
+    }
+    Ok(())
+}
+
+/// Notes that what the jobs of a generation did is in the data again, so that none of them runs again.
+fn done_again(instance: &Instance, records: &BTreeMap<String, ContainerRecord>) -> Result<()> {
+    let mut record = instance.record()?;
+    for (name, done) in records.iter().filter(|(_, one)| one.job == Some(JobState::Done)) {
+        let mut done = done.clone();
+        for one in done.volumes() {
+            done.aspects.insert(volume_aspect(&one), volume::birth(&instance.home, &instance.id, &one)?);
+        }
+        // Its logs go on behind those of the runs that it has had.
+        done.generation = record.containers.get(name).map_or(done.generation, |known| known.generation.max(done.generation));
+        record.containers.insert(name.clone(), done);
+    }
+    record.serial += 1;
+    instance.save(&record)
+}
+
 /// Forgets all but the newest generations. Returns how many were forgotten. The newest one always stays: it is what is up.
 ///
 /// # Errors
@@ -127,8 +239,11 @@ pub fn keep_generations(instance: &Instance, count: NonZeroUsize) -> Result<usiz
     let _queue = instance.lock()?;
     let store = Store::at(&instance.home.store);
     let old: Vec<u64> = generation_numbers(instance)?.into_iter().rev().skip(count.get()).collect();
+    let needed = volume::half_restored(&instance.home, &instance.id)?;
+    let old: Vec<u64> = old.into_iter().filter(|number| Some(*number) != needed).collect();
     for number in &old {
         reconcile::unpin(&store, instance, *number);
+        volume::forget_generation(&instance.home, &instance.id, *number)?;
         forget_generation(instance, *number)?;
     }
     Ok(old.len())

@@ -55,7 +55,8 @@ pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
 pub use generations::{
-    generation_before, generation_meant, generation_or_commit, generations_differ, go_back, keep_generations, plan_back,
+    generation_before, generation_meant, generation_or_commit, generations_differ, go_back, go_back_with_data, keep_generations,
+    plan_back,
 };
 pub use graph::{Graph, Part, Vertex, graph};
 pub use listing::{Row, Which, inspection, listing};

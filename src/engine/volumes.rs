@@ -6,9 +6,10 @@
 use super::containers::{Stop, stop};
 use crate::instance::{Instance, LoadedProject};
 use crate::model::{Error, Name, Result, nearest, time_text};
-use crate::monitor::{self, Held, now_ms};
+use crate::monitor::now_ms;
 use crate::plan::InstanceRecord;
 use crate::project::MountSource;
+use crate::reconcile::{hold_users, running_users};
 use crate::volume::{self, Content, Copied, SnapshotName};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ pub struct VolumeRow {
     pub size: Option<u64>,
     /// The containers that mount it, running or not.
     pub used_by: BTreeSet<String>,
+    /// How many snapshots it has, without those that belong to generations.
     pub snapshots: usize,
 }
 
@@ -71,6 +73,11 @@ fn project_of(instance: &Instance, record: &InstanceRecord) -> String {
     if record.project.is_empty() { instance.project.clone() } else { record.project.clone() }
 }
 
+/// How many snapshots somebody made: the others come and go with their generations.
+fn by_hand(snapshots: &[volume::Snapshot]) -> usize {
+    snapshots.iter().filter(|snapshot| !snapshot.name.is_of_generation()).count()
+}
+
 /// Lists the volumes of an instance.
 ///
 /// # Errors
@@ -83,7 +90,7 @@ pub fn volumes(instance: &Instance) -> Result<Vec<VolumeRow>> {
             folder: instance.folder.display().to_string(),
             size: volume::size(&instance.home, &instance.id, &name).ok(),
             used_by: users(instance, &record, &name)?,
-            snapshots: volume::snapshots(&instance.home, &instance.id, &name)?.len(),
+            snapshots: by_hand(&volume::snapshots(&instance.home, &instance.id, &name)?),
             name,
         })
     };
@@ -149,12 +156,6 @@ fn users(instance: &Instance, record: &InstanceRecord, name: &Name) -> Result<BT
     Ok(found)
 }
 
-/// The running containers that have a volume mounted.
-fn running_users(instance: &Instance, name: &Name) -> Result<BTreeSet<String>> {
-    let all = instance.container_folders()?.into_iter();
-    Ok(all.filter(|full| instance.has_volume(&instance.container(full), name)).collect())
-}
-
 fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
@@ -198,23 +199,8 @@ fn unknown(what: String, typed: &str, known: Vec<String>, none: &str) -> Error {
     }
 }
 
-/// Holds the running containers that use a volume still; gives the names of those for which that is impossible.
-fn hold(instance: &Instance, name: &Name) -> Result<(Vec<Held>, Vec<String>)> {
-    let (mut held, mut moving) = (Vec::new(), Vec::new());
-    for user in running_users(instance, name)? {
-        let folder = instance.container(&user);
-        match monitor::hold(&folder) {
-            Ok(one) => held.push(one),
-            // It may have ended by now.
-            Err(_) if !folder.alive() => {}
-            Err(_) => moving.push(user),
-        }
-    }
-    Ok((held, moving))
-}
-
 /// Refuses to replace a volume that a running container has: the container would keep the old content.
-fn refuse_running(instance: &Instance, name: &Name, way: &str) -> Result<()> {
+pub(super) fn refuse_running(instance: &Instance, name: &Name, way: &str) -> Result<()> {
     let running = running_users(instance, name)?;
     if running.is_empty() {
         return Ok(());
@@ -230,6 +216,10 @@ fn refuse_running(instance: &Instance, name: &Name, way: &str) -> Result<()> {
 pub fn snapshot_volume(instance: &Instance, typed: &str, wanted: Option<&str>) -> Result<VolumeCopy> {
     let parse = |text: &str| SnapshotName::parse(text).map_err(|why| Error::new(format!("\"{text}\": {why}")).usage());
     let wanted = wanted.map(parse).transpose()?;
+    if let Some(taken) = wanted.as_ref().filter(|wanted| wanted.is_of_generation()) {
+        let error = Error::new(format!("\"{taken}\" is a name for what `up` keeps of a generation")).usage();
+        return Err(error.hint("choose another name"));
+    }
     let _queue = instance.lock()?;
     let name = find(instance, typed)?;
     let snapshot = match wanted {
@@ -243,7 +233,7 @@ pub fn snapshot_volume(instance: &Instance, typed: &str, wanted: Option<&str>) -
             parse(&free.unwrap_or(now))?
         }
     };
-    let (held, moving) = hold(instance, &name)?;
+    let (held, moving) = hold_users(instance, &name)?;
     let copied = volume::take(&instance.home, &instance.id, &name, &snapshot, held)?;
     Ok(VolumeCopy { name: snapshot.to_string(), copied, moving })
 }
@@ -293,7 +283,7 @@ pub fn clone_volume(instance: &Instance, typed: &str, new: &str) -> Result<Volum
     let new = new_name(new)?;
     let _queue = instance.lock()?;
     let name = find(instance, typed)?;
-    let (held, moving) = hold(instance, &name)?;
+    let (held, moving) = hold_users(instance, &name)?;
     let copied = volume::duplicate(&instance.home, &instance.id, &name, &new, held)?;
     Ok(VolumeCopy { name: new.to_string(), copied, moving })
 }
@@ -322,7 +312,7 @@ pub fn export_volume(
     }
     let name = find(instance, typed)?;
     let tree = volume::open(home, id, &name)?;
-    let (_held, moving) = hold(instance, &name)?;
+    let (_held, moving) = hold_users(instance, &name)?;
     volume::export(&tree, &name, out)?;
     Ok(moving)
 }
@@ -370,7 +360,7 @@ pub fn remove_volumes(instance: &Instance, typed: &[String], snapshots: Snapshot
                 volume::delete_snapshot(home, id, &name, &snapshot.name)?;
             }
         }
-        removed(&name, left.len());
+        removed(&name, by_hand(&left));
     }
     Ok(())
 }

@@ -111,6 +111,8 @@ pub struct UpOptions {
     pub allow: BTreeSet<MarkKind>,
     /// Whether what live syncs have changed is no reason to replace a container: whoever syncs keeps it equal to the disk.
     pub keep_drift: bool,
+    /// Whether the data of the generation that is left was kept already.
+    pub data_kept: bool,
     /// The command's name in the history.
     pub command: String,
 }

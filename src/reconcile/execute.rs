@@ -2,6 +2,7 @@
 
 use super::converge::Executor;
 use super::crash::boundary;
+use super::data;
 use super::down;
 use super::forge::{Building, Forge};
 use super::generations::{self, Reached};
@@ -167,6 +168,9 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         queue = instance.lock()?;
         (observation, lock, planned) = look()?;
     }
+    if !options.data_kept {
+        data::refuse_halves(instance)?;
+    }
     sweep(instance, &observation.observed.record)?;
     if let Some(warning) = vanished(loaded)? {
         reporter.report(Progress::Warning(warning));
@@ -187,6 +191,13 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     reserve(loaded, (&lock, &store), &mut observation, &mut planned, options)?;
     reporter.report(Progress::Planned(planned.plan.clone()));
     boundary();
+    // While files are watched, one generation follows the other faster than anybody goes back.
+    if !options.data_kept && !options.keep_drift && planned.plan.changes().any(is_of_environment) {
+        if let Some(number) = generation_numbers(instance)?.last() {
+            data::keep_cheaply(instance, *number, reporter);
+        }
+        boundary();
+    }
     let (tasks, planned) = (planned.plan.tasks.clone(), &planned);
     let forge = Forge::new((loaded, &store, &lease), &observation, options, reporter);
     let executor = Executor::new(&forge, planned, &lock);
@@ -204,8 +215,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
     let (images, record) = executor.reached();
-    // A packet filter that was flushed is no other environment.
-    let is_new = changes.iter().any(|change| !matches!(change.object, Object::Firewall | Object::Setting));
+    let is_new = changes.iter().any(is_of_environment);
     let reached = Reached { command: &options.command, ok, changes: &changes, images: &images, record: &record };
     let kept = Reservation::end(&instance.home, &instance.id)
         .and_then(|()| executor.pin())
@@ -215,6 +225,11 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     stopped.and(kept)?;
     executor.warn_of_blockers();
     Ok(Converged { changes, failures })
+}
+
+/// Whether a change makes another environment: a packet filter that was flushed is none.
+fn is_of_environment(change: &Change) -> bool {
+    !matches!(change.object, Object::Firewall | Object::Setting)
 }
 
 /// Notes the jobs that were done while no `up` waited for them: after a boot nothing else tells.

@@ -7,6 +7,7 @@ use crate::monitor::now_ms;
 use crate::plan::{Change, Image, InstanceRecord};
 use crate::project::ConfigSource;
 use crate::store::{Pin, Store};
+use crate::volume;
 use std::collections::BTreeMap;
 
 /// How many generations' images are kept in the store without anybody asking.
@@ -62,6 +63,9 @@ pub fn keep(loaded: &LoadedProject, observation: &Observation, store: &Store, re
     generation.save(instance)?;
     for old in numbers.iter().rev().skip(KEPT - 1) {
         unpin(store, instance, *old);
+        if volume::half_restored(&instance.home, &instance.id)? != Some(*old) {
+            volume::forget_generation(&instance.home, &instance.id, *old)?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod container;
 mod converge;
 mod crash;
+mod data;
 pub mod down;
 mod execute;
 mod firewall;
@@ -19,6 +20,7 @@ mod resolve;
 mod schedule;
 
 pub use container::{Maker, bridges, prepare};
+pub use data::{hold_users, running_users};
 pub use down::{DownOptions, down, end, forget, stop};
 pub use execute::{Converged, apply_saved, build_only, foresee, plan_only, prepare_folders, since, took, up, vanished};
 pub use generations::unpin;

@@ -41,11 +41,19 @@ pub struct Copied {
 /// # Errors
 /// Fails, with the path, when something cannot be read or written, and when directories are nested too deep.
 pub fn copy(from: &Tree, into: &Tree) -> io::Result<Copied> {
-    let mut copier = Copier { root: into, links: HashMap::new(), shared: 0, copied: 0, bytes: 0, devices: 0 };
+    let mut copier = Copier::into(into, None);
     copier.folder(from, into, &mut PathBuf::new(), DEPTH)?;
     let Copier { shared, copied, bytes, devices, .. } = copier;
     let how = if shared > 0 && copied == 0 { How::Cloned } else { How::Copied };
     Ok(Copied { how, bytes, devices })
+}
+
+/// As [`copy`], if that is cheap: all files can share their blocks, and there are at most so many entries.
+///
+/// # Errors
+/// As [`copy`]; with [`io::ErrorKind::Unsupported`] if it is not cheap. What was copied until then stays.
+pub fn copy_cheaply(from: &Tree, into: &Tree, most: u64) -> io::Result<()> {
+    Copier::into(into, Some(most)).folder(from, into, &mut PathBuf::new(), DEPTH)
 }
 
 /// One copy in progress.
@@ -58,12 +66,21 @@ struct Copier<'t> {
     copied: u64,
     bytes: u64,
     devices: u64,
+    /// How many more entries a cheap copy may have; `None` if it may cost anything.
+    cheap: Option<u64>,
 }
 
-impl Copier<'_> {
+impl<'t> Copier<'t> {
+    fn into(root: &'t Tree, cheap: Option<u64>) -> Self {
+        Self { root, links: HashMap::new(), shared: 0, copied: 0, bytes: 0, devices: 0, cheap }
+    }
+
     fn folder(&mut self, from: &Tree, into: &Tree, at: &mut PathBuf, left: usize) -> io::Result<()> {
         let left = left.checked_sub(1).ok_or_else(too_deep)?;
         for listed in from.list()? {
+            if let Some(left) = &mut self.cheap {
+                *left = left.checked_sub(1).ok_or(io::ErrorKind::Unsupported)?;
+            }
             // It may have been removed since it was listed.
             let Some(stat) = from.look(&listed.name)? else { continue };
             at.push(&listed.name);
@@ -129,6 +146,8 @@ impl Copier<'_> {
         if sys::share_blocks(file, copy) {
             self.shared += 1;
             self.bytes = self.bytes.saturating_add(length);
+        } else if self.cheap.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
         } else {
             self.copied += 1;
             self.bytes = self.bytes.saturating_add(sys::copy_data(file, copy)?);

@@ -11,8 +11,11 @@ mod snapshot;
 mod staging;
 
 pub use copy::{Copied, How};
-pub use replace::{Content, duplicate, export, import, remove, restore};
-pub use snapshot::{Snapshot, SnapshotName, delete as delete_snapshot, open as open_snapshot, snapshots, take, with_snapshots};
+pub use replace::{Content, duplicate, export, half_restored, import, remove, restore, restore_all};
+pub use snapshot::{
+    Cost, Snapshot, SnapshotName, can_share, delete as delete_snapshot, forget_generation, keep, open as open_snapshot,
+    snapshots, take, with_snapshots,
+};
 
 use crate::build::View;
 use crate::image::{Hiding, Twin};
@@ -287,6 +290,48 @@ mod tests {
         assert!(snapshots(&home, "i", &data).unwrap().is_empty() && !home.state.join("snapshots/i").exists());
         take(&home, "i", &data, &first, ()).unwrap();
         delete_all(&home, "i").unwrap();
+        assert!(!home.state.join("snapshots/i").exists());
+    }
+
+    #[test]
+    fn all_volumes_go_back_or_none() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (home, data, other) = (place.home(), name("data"), name("other"));
+        place.make(vec![(place.image(&[("d/a", "1")]), "/d")], false);
+        duplicate(&home, "i", &data, &other, ()).unwrap();
+        assert!(keep(&home, "i", &data, 3, Cost::Any, ()).unwrap());
+        let of = SnapshotName::of_generation(3);
+        assert!(of.is_of_generation() && !SnapshotName::parse("generation-x").unwrap().is_of_generation());
+        fs::write(place.at("data/a"), "2").unwrap();
+        fs::write(place.at("other/a"), "2").unwrap();
+        let both = [(data.clone(), of.clone()), (other.clone(), of.clone())];
+        let error = restore_all(&home, "i", 3, &both).unwrap_err();
+        assert!(error.message().contains("other"), "{}", error.chain());
+        assert_eq!(fs::read_to_string(place.at("data/a")).unwrap(), "2", "one of two went back");
+        assert_eq!((fs::read_dir(place.at("")).unwrap().count(), half_restored(&home, "i").unwrap()), (2, None));
+        assert!(keep(&home, "i", &other, 3, Cost::Any, ()).unwrap());
+        fs::write(place.at("other/a"), "3").unwrap();
+        remove(&home, "i", &data).unwrap();
+        restore_all(&home, "i", 3, &both).unwrap();
+        let read = |path: &str| fs::read_to_string(place.at(path)).unwrap();
+        assert_eq!((read("data/a"), read("other/a")), ("1".into(), "2".into()));
+        assert_eq!((fs::read_dir(place.at("")).unwrap().count(), half_restored(&home, "i").unwrap()), (2, None));
+        // Killed in between.
+        fs::write(place.at(".restoring"), "3").unwrap();
+        assert_eq!(half_restored(&home, "i").unwrap(), Some(3));
+        restore_all(&home, "i", 3, &both).unwrap();
+        assert_eq!(half_restored(&home, "i").unwrap(), None);
+        fs::write(place.at(".restoring"), "x").unwrap();
+        assert!(half_restored(&home, "i").is_err());
+        // What is kept anew replaces what was, and goes with its generation.
+        fs::write(place.at("data/a"), "4").unwrap();
+        assert!(keep(&home, "i", &data, 3, Cost::Any, ()).unwrap());
+        assert_eq!(fs::read_to_string(home.state.join("snapshots/i/data/generation-3/a")).unwrap(), "4");
+        let is_cheap = keep(&home, "i", &data, 3, Cost::Cheap, ()).unwrap();
+        assert_eq!(is_cheap, can_share(&home));
+        assert_eq!(home.state.join("snapshots/i/data/generation-3").exists(), is_cheap, "an old one would be taken for it");
+        forget_generation(&home, "i", 3).unwrap();
+        forget_generation(&home, "i", 3).unwrap();
         assert!(!home.state.join("snapshots/i").exists());
     }
 

@@ -13,7 +13,7 @@ use crate::model::bounds::image::ARCHIVE;
 use crate::model::{Budget, Error, Name, Result};
 use crate::store::{Home, disk_error};
 use crate::sys::{self, Facts, Kind, Tree};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +83,90 @@ pub fn restore(home: &Home, instance: &str, volume: &Name, name: &SnapshotName) 
     let source = snapshot::open(home, instance, volume, name)?;
     let doing = format!("cannot restore the volume {volume} from the snapshot {name}");
     replace((home, instance, volume), &doing, |tree, _| copy(&source, tree))
+}
+
+/// The name of the file that says to which generation volumes are just going back. Nothing else has such a name.
+const RESTORING: &str = ".restoring";
+
+/// The generation to which the volumes were going back when a process was killed: some of them may have its data, and some not.
+///
+/// # Errors
+/// Fails when that cannot be told.
+pub fn half_restored(home: &Home, instance: &str) -> Result<Option<u64>> {
+    let failed = |why: String| Error::new(format!("cannot tell whether a rollback of data was cut off: {why}"));
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        Tree::open(&super::folder(home, instance))?.file(RESTORING)?.take(64).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match read() {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| failed(format!("{RESTORING} is damaged"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Gives volumes the contents that they had in a generation, all or none; those that are gone are made again. If this process is
+/// killed in between, [`half_restored`] tells, and doing it again finishes it.
+///
+/// # Errors
+/// Fails when a snapshot is missing, when something is mounted in a volume, and when something cannot be read or written. The
+/// volumes then have their old contents.
+pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, SnapshotName)]) -> Result<()> {
+    let failed = |volume: &Name| {
+        let doing = format!("cannot bring back the data of the volume {volume} in generation {number}");
+        move |error: io::Error| disk_error(&doing, error)
+    };
+    let mark = |error| disk_error("cannot note that data is brought back", error);
+    let place = super::folder(home, instance);
+    let all = Tree::private(&place).map_err(mark)?;
+    staging::sweep(&all).map_err(mark)?;
+    let mut made: Vec<(&Name, OsString, bool)> = Vec::new();
+    let mut ready = || -> Result<()> {
+        for (volume, name) in wanted {
+            let there = match all.look(on_disk(volume)).map_err(failed(volume))?.map(|there| Kind::of(&there)) {
+                None => false,
+                Some(Kind::Folder) => true,
+                Some(_) => return Err(elsewhere(volume)),
+            };
+            if there {
+                refuse_mounts(&all, volume)?;
+            }
+            let source = snapshot::open(home, instance, volume, name)?;
+            let new = staging::private_name();
+            let tree = all.make_folder(&new, 0o700).map_err(failed(volume))?;
+            made.push((volume, new, there));
+            copy(&source, &tree).map_err(failed(volume))?;
+        }
+        all.sync().map_err(mark)?;
+        sys::write_lasting(&place.join(RESTORING), number.to_string().as_bytes(), 0o600).map_err(mark)
+    };
+    let sweep = |made: &[(&Name, OsString, bool)]| {
+        // What cannot be removed now, the next sweep removes.
+        made.iter().for_each(|(_, new, _)| drop(all.remove(new)));
+    };
+    if let Err(error) = ready() {
+        sweep(&made);
+        return Err(error);
+    }
+    let exchange = |(volume, new, there): &(&Name, OsString, bool)| {
+        if *there { all.exchange(on_disk(volume), new) } else { all.rename(on_disk(volume), &all, new) }
+    };
+    for (at, one) in made.iter().enumerate() {
+        let Err(error) = exchange(one) else { continue };
+        for (volume, new, there) in made[..at].iter().rev() {
+            let back = if *there { all.exchange(on_disk(volume), new) } else { all.rename(new, &all, on_disk(volume)) };
+            // The note stays then: it says that volumes are of two generations.
+            back.map_err(failed(volume))?;
+        }
+        all.remove_file(OsStr::new(RESTORING)).map_err(mark)?;
+        sweep(&made);
+        return Err(failed(one.0)(error));
+    }
+    all.sync().map_err(mark)?;
+    all.remove_file(OsStr::new(RESTORING)).map_err(mark)?;
+    sweep(&made);
+    Ok(())
 }
 
 /// Copies a volume to a new one. What is `held` is dropped as soon as everything is copied.

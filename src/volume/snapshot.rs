@@ -1,17 +1,21 @@
 //! Snapshots: copies of volumes as they were. They are kept beside the volumes, where no container sees them.
 
-use super::copy::{Copied, copy};
+use super::copy::{Copied, copy, copy_cheaply};
 use super::disk;
 use super::staging;
 use crate::model::{Context, Error, Name, Result};
 use crate::store::Home;
-use crate::sys::{Listed, Tree};
+use crate::sys::{self, Listed, Tree};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What the names of those begin with that are kept of generations.
+const OF_GENERATION: &str = "generation-";
+/// The most entries of a volume that is kept with each generation: each is made again, and containers are held still meanwhile.
+const ENTRIES: u64 = 20_000;
 /// The longest name of a snapshot.
 const LONGEST: usize = 64;
 
@@ -33,6 +37,16 @@ impl SnapshotName {
             return Err("a snapshot's name has letters, digits, `-`, `_` and `.`, and begins with a letter or digit".into());
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// The name of what is kept of a generation of the environment.
+    pub fn of_generation(number: u64) -> Self {
+        Self(format!("{OF_GENERATION}{number}"))
+    }
+
+    /// Whether it is a name for what is kept of a generation.
+    pub fn is_of_generation(&self) -> bool {
+        self.0.strip_prefix(OF_GENERATION).is_some_and(|number| number.parse::<u64>().is_ok())
     }
 
     /// The name as text.
@@ -143,6 +157,95 @@ pub fn take<H>(home: &Home, instance: &str, volume: &Name, name: &SnapshotName, 
         staging::make(&all, fill, |made| all.rename(name.on_disk(), &all, made)).map_err(failed)
     };
     make().inspect_err(|_| tidy(home, instance, volume))
+}
+
+/// What a copy for a generation may cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cost {
+    /// All files must share their blocks with those of the volume, and be not too many.
+    Cheap,
+    Any,
+}
+
+/// Makes the snapshot of a volume that belongs to a generation, or makes it anew. Returns whether there is one now; the old one
+/// is gone in any case. The caller holds the instance's lock.
+///
+/// # Errors
+/// Fails when something cannot be read or written.
+pub fn keep<H>(home: &Home, instance: &str, volume: &Name, number: u64, cost: Cost, held: H) -> Result<bool> {
+    let name = SnapshotName::of_generation(number);
+    let failed = |error| disk::failed(home, &format!("cannot keep the volume {volume} of generation {number}"), error);
+    let source = super::open(home, instance, volume)?;
+    let all = Tree::private(&folder(home, instance, volume)).map_err(failed)?;
+    let there = all.look(name.on_disk()).map_err(failed)?.is_some();
+    let fill = |tree: &Tree, _: &OsStr| {
+        let copied = match cost {
+            Cost::Cheap => copy_cheaply(&source, tree, ENTRIES),
+            Cost::Any => copy(&source, tree).map(drop),
+        };
+        drop(held);
+        copied
+    };
+    let place = |made: &OsStr| {
+        if !there {
+            return all.rename(name.on_disk(), &all, made);
+        }
+        all.exchange(name.on_disk(), made)?;
+        // If it cannot be removed now, the next sweep removes it.
+        let _ = all.remove(made);
+        Ok(())
+    };
+    match staging::make(&all, fill, place) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            // What is older than the generation would be taken for it.
+            if there {
+                staging::remove(&all, name.on_disk()).map_err(failed)?;
+            }
+            tidy(home, instance, volume);
+            Ok(false)
+        }
+        Err(error) => {
+            tidy(home, instance, volume);
+            Err(failed(error))
+        }
+    }
+}
+
+/// Whether files of volumes can share their blocks with those of snapshots.
+pub fn can_share(home: &Home) -> bool {
+    let probe = || -> io::Result<bool> {
+        let place = Tree::private(&home.state.join("snapshots"))?;
+        let names = [staging::private_name(), staging::private_name()];
+        let made = || -> io::Result<bool> {
+            let mut from = place.make_file(&names[0], 0o600)?;
+            io::Write::write_all(&mut from, &[b'x'; 4096])?;
+            Ok(sys::share_blocks(&from, &place.make_file(&names[1], 0o600)?))
+        };
+        let made = made();
+        for name in &names {
+            match place.remove_file(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        made
+    };
+    probe().unwrap_or(false)
+}
+
+/// Forgets what is kept of the volumes of a generation. The caller holds the instance's lock.
+///
+/// # Errors
+/// Fails when something cannot be deleted.
+pub fn forget_generation(home: &Home, instance: &str, number: u64) -> Result<()> {
+    let name = SnapshotName::of_generation(number);
+    for volume in with_snapshots(home, instance)? {
+        if snapshots(home, instance, &volume)?.iter().any(|snapshot| snapshot.name == name) {
+            delete(home, instance, &volume, &name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes a snapshot. The caller holds the instance's lock.

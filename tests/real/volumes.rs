@@ -215,3 +215,92 @@ fn a_snapshot_shares_its_bytes_where_the_file_system_can() {
     world.ok(&["down", "--volumes"]);
     drop(disk);
 }
+
+/// A project that needs nothing of a store: its image is busybox, and its job adds a line to a volume.
+const OWN: &str = r#"project "p"
+image "made" { copy "app" to="/app"; }
+volume "data"
+volume "other"
+job "seed" { image "made"; cmd "/app/busybox" "sh" "-c" "echo seeded >> /data/log"; mount volume="data" to="/data"; }
+container "c" { image "made"; stop-grace "100ms"; cmd "/app/busybox" "sleep" "1000"; env A="1"; depends-on "seed"
+    mount volume="data" to="/data"; mount volume="other" to="/other"; }
+"#;
+
+fn own(name: &str) -> World {
+    let world = World::bare(name, OWN);
+    fs::remove_file(world.root.join("store")).unwrap();
+    fs::create_dir_all(world.folder.join("app")).unwrap();
+    fs::write(world.folder.join("app/busybox"), fs::read("/bin/busybox").unwrap()).unwrap();
+    fs::set_permissions(world.folder.join("app/busybox"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world
+}
+
+fn inside(world: &World, script: &str) -> String {
+    world.ok(&["exec", "-T", "c", "/app/busybox", "sh", "-c", script]).trim().to_owned()
+}
+
+#[test]
+fn data_goes_back_and_forward_with_its_generation() {
+    if !is_root() {
+        return;
+    }
+    let world = own("volume-generations");
+    let Some(disk) = Mounted::sharing(&world.root.join("disk"), &world.root.join("state")) else { return };
+    let see = || inside(&world, "/app/busybox cat /data/a /other/a /data/log; echo $A");
+    let write = |text: &str| drop(inside(&world, &format!("echo {text} > /data/a; echo {text} > /other/a")));
+    world.ok(&["up"]);
+    write("one");
+    world.edit("env A=\"1\"", "env A=\"2\"");
+    world.ok(&["up"]);
+    assert_eq!(see(), "one\none\nseeded\n2", "`up` leaves data alone");
+    write("two");
+    assert!(world.fails(&["rollback", "--data", "2"]).err.contains("is what is up"));
+    world.ok(&["rollback", "--data"]);
+    assert_eq!(see(), "one\none\nseeded\n1", "the job did its work in that data already");
+    write("lost");
+    world.ok(&["rollback", "--data", "2"]);
+    assert_eq!(see(), "two\ntwo\nseeded\n2", "and forward");
+    world.ok(&["rollback", "--data", "3"]);
+    assert_eq!(see(), "lost\nlost\nseeded\n1", "also what was written after going back");
+    assert_eq!(world.fails(&["volume", "snapshot", "data", "generation-9"]).code, 2);
+    // Killed while the volumes went back.
+    let volumes = fs::read_dir(world.root.join("state/volumes")).unwrap().flatten().next().unwrap().path();
+    fs::write(volumes.join(".restoring"), "2").unwrap();
+    let refused = world.fails(&["up"]);
+    assert!(refused.err.contains("`stead rollback --data 2` finishes it"), "{}", refused.err);
+    world.ok(&["rollback", "--data", "2"]);
+    assert_eq!(see(), "two\ntwo\nseeded\n2");
+    // Without the data of one volume nothing is begun.
+    world.ok(&["volume", "snapshot", "other", "generation-1", "--delete"]);
+    let pid = world.pid("c-1");
+    let refused = world.fails(&["rollback", "--data", "1"]);
+    assert!(refused.err.contains("no data was kept for generation 1: the volume other"), "{}", refused.err);
+    assert_eq!((world.pid("c-1"), see().as_str()), (pid, "two\ntwo\nseeded\n2"));
+    assert!(world.ok(&["volume", "ls", "--snapshots"]).contains("generation-2"));
+    world.ok(&["gc", "--keep", "1"]);
+    assert_eq!(world.ok(&["volume", "ls", "--snapshots"]), "", "they go with their generations");
+    world.ok(&["down", "--volumes"]);
+    drop(disk);
+}
+
+#[test]
+fn where_files_cannot_be_cloned_data_does_not_go_back_and_that_is_told() {
+    if !is_root() {
+        return;
+    }
+    let world = own("volume-generations-told");
+    let disk = SmallDisk::below(&world.root, &["state"]);
+    world.ok(&["up"]);
+    inside(&world, "echo one > /data/a");
+    world.edit("env A=\"1\"", "env A=\"2\"");
+    let up = world.run(&["up"]);
+    assert!(up.code == 0 && !up.err.contains("is not kept"), "nobody has asked yet: {}", up.err);
+    let pid = world.pid("c-1");
+    let refused = world.fails(&["rollback", "--data"]);
+    assert!(refused.err.contains("no data was kept for generation 1") && refused.err.contains("cannot clone"), "{}", refused.err);
+    assert_eq!(world.pid("c-1"), pid, "nothing was stopped");
+    world.ok(&["rollback"]);
+    assert_eq!(inside(&world, "/app/busybox cat /data/a; echo $A"), "one\n1");
+    world.ok(&["down"]);
+    drop(disk);
+}

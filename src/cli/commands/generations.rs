@@ -45,13 +45,19 @@ pub struct Diff {
 /// Brings back an earlier generation of the environment, from what is in the store: nothing is built.
 ///
 /// Without a number it goes one back, and again one further; with a number, back or forward to that generation. The project's
-/// files stay as they are, so that `stead up` goes to what they say again. Volumes keep their data.
+/// files stay as they are, so that `stead up` goes to what they say again. Volumes keep their data, unless --data is given.
 ///
 /// Example: stead rollback
 #[derive(clap::Args, Debug)]
 pub struct Rollback {
     /// The generation; the one before the current one if not given.
     generation: Option<u64>,
+    /// Give the volumes the data, too, that they had when that generation was left.
+    ///
+    /// `up` keeps it where the file system of the volumes can clone files, as btrfs and xfs can. What the volumes have now is kept
+    /// for the current generation, so that going forward with --data brings it back.
+    #[arg(long, conflicts_with = "dry_run")]
+    data: bool,
     /// Show what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -191,16 +197,27 @@ pub fn rollback(arguments: &Rollback, context: &Context) -> Result<u8> {
     if arguments.dry_run {
         return super::plan::show_planned(&engine::plan_back(&instance, target)?, context);
     }
-    let options = UpOptions { command: "rollback".into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
-    go(&instance, target, &options, context)
+    let (command, data) = if arguments.data { ("rollback --data", Data::GoesBack) } else { ("rollback", Data::Stays) };
+    let options = UpOptions { command: command.into(), allow: arguments.allow.kinds()?, ..UpOptions::default() };
+    go(&instance, target, data, &options, context)
+}
+
+/// What happens to the data in volumes when a generation is brought back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Data {
+    Stays,
+    GoesBack,
 }
 
 /// Brings a generation back, and shows how it goes.
-pub fn go(instance: &Instance, target: Generation, options: &UpOptions, context: &Context) -> Result<u8> {
+pub fn go(instance: &Instance, target: Generation, data: Data, options: &UpOptions, context: &Context) -> Result<u8> {
     let started = Instant::now();
     context.ui.keep_private(target.project.private());
     let (number, of) = (target.number, target.origin());
     let what = if of == number { format!("generation {number}") } else { format!("generation {number}, which is {of}") };
     context.ui.say(format!("going to {what}"));
-    super::converge::converge(instance, context, started, |reporter| engine::go_back(instance, target, options, reporter))
+    super::converge::converge(instance, context, started, |reporter| match data {
+        Data::GoesBack => engine::go_back_with_data(instance, target, options, reporter),
+        Data::Stays => engine::go_back(instance, target, options, reporter),
+    })
 }

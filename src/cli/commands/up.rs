@@ -100,7 +100,7 @@ fn go_to(at: &str, started: Instant, arguments: &Arguments, context: &Context) -
         Some(target) if arguments.dry_run => {
             return super::plan::show_planned(&engine::plan_back(&instance, target)?, context);
         }
-        Some(target) => super::generations::go(&instance, target, &options, context)?,
+        Some(target) => super::generations::go(&instance, target, super::generations::Data::Stays, &options, context)?,
         None => {
             let held = if arguments.dry_run { Held::Apart } else { Held::InStore };
             let there = context.at_revision(at, held)?;
