@@ -16,6 +16,7 @@ mod edit;
 mod examine;
 mod exec;
 mod files;
+mod frozen;
 mod generations;
 mod graph;
 mod listing;
@@ -54,6 +55,7 @@ pub use edit::{Applied, Written, apply};
 pub use examine::examine;
 pub use exec::{Exec, exec};
 pub use files::{Difference, changes, commit, copy_in, copy_out, export};
+pub use frozen::freeze_as_image;
 pub use generations::{
     generation_before, generation_meant, generation_or_commit, generations_differ, go_back, go_back_with_data, keep_generations,
     plan_back,

@@ -105,6 +105,25 @@ impl Drift {
         write().map_err(failed)
     }
 
+    /// The paths that differ, each with what it is now.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &Now)> {
+        self.files.iter().map(|(path, now)| (path.as_str(), now))
+    }
+
+    /// Removes the record of a replica: it is equal to the image that it has on record now.
+    ///
+    /// # Errors
+    /// Fails when it cannot be removed.
+    pub fn forget(instance: &Instance, replica: &str, generation: u64) -> Result<()> {
+        let path = place(instance, replica, generation);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a path differs.
     pub fn has(&self, path: &str) -> bool {
         self.files.contains_key(path)

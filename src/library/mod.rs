@@ -10,4 +10,4 @@ pub use images::{PathChange, compare, compare_in, components, find_image, histor
 pub use registries::{
     Ask, import, load_archive, login, logout, pull, push, resolve, scratch_file, search, signer, tag, untag, watched,
 };
-pub use tags::{full_name, names, parts};
+pub use tags::{full_name, name_image, names, parts};

@@ -12,11 +12,13 @@ mod mirror;
 pub use events::Asker;
 
 use crate::build::{ScanCache, View};
+use crate::image;
 use crate::instance::{Drift, Drifting, Instance, LoadedProject, Options};
 use crate::model::{Context, Digest, Error, Name, Result, spelled};
 use crate::monitor::{self, Request};
 use crate::plan::InstanceRecord;
 use crate::project::{ConfigSource, Container, Cover, Then, cover, tidy};
+use crate::store::Store;
 use crate::sys;
 use deliver::Root;
 use events::Events;
@@ -482,10 +484,11 @@ impl Session {
         Ok(written)
     }
 
-    /// The image that a replica was started from.
+    /// The image that a replica has on record: that from which it was started, or the one that `freeze` made of it.
     fn image_of(&self, replica: &str) -> Option<View> {
-        let spec = self.instance.container(replica).spec().ok().flatten()?;
-        Some(View::new(spec.blueprint.beyond.layers?.trees.into_iter().rev().collect()))
+        let store = Store::at(&self.instance.home.store);
+        let image = image::load(&store, &self.instance.record().ok()?.containers.get(replica)?.image)?;
+        Some(View::new(image.layers.iter().map(|layer| store.layer_path(&layer.diff_id)).collect()))
     }
 
     /// Makes replicas that have started since equal to the disk: with what they missed, and with what rules keep equal.

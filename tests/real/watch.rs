@@ -582,3 +582,60 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; mount bind
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(fs::read_to_string(world.folder.join("data/html/x")).unwrap(), "the host's");
 }
+
+#[test]
+fn what_was_synced_becomes_the_image_and_nothing_is_restarted() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "watch-freeze",
+        r#"image "made" { from "base"; copy "app" to="/srv/app"; }
+container "c" { image "made"; replicas 2; stop-grace "100ms"; cmd "sleep" "1000"; }
+container "d" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; watch { sync "extra" to="/extra"; }; }"#,
+    );
+    world.write("app/a", "1");
+    world.write("app/gone", "1");
+    world.write("extra/e", "1");
+    world.ok(&["up"]);
+    assert!(world.run(&["freeze"]).err.contains("nothing has drifted"));
+    let pids = [world.pid("c-1"), world.pid("c-2")];
+    world.ok(&["watch", "--detach"]);
+    world.write("app/a", "2");
+    world.write("app/new/b", "2");
+    fs::remove_file(world.folder.join("app/gone")).unwrap();
+    let synced = "test \"$(cat /srv/app/a /srv/app/new/b)\" = 22 -a ! -e /srv/app/gone && echo yes || true";
+    eventually("it syncs", || ["c-1", "c-2"].iter().all(|replica| world.exec(replica, synced) == "yes"));
+    eventually("it syncs what no image has", || world.exec("d", "cat /extra/e || true") == "1");
+    let watched = world.fails(&["freeze"]);
+    assert!(watched.err.contains("`stead watch --stop`"), "{}", watched.err);
+    world.ok(&["watch", "--stop"]);
+    assert!(world.ok(&["plan"]).contains("`watch` has synced"));
+    // What is synced elsewhere is in no image.
+    let refused = world.fails(&["freeze"]);
+    assert!(refused.err.contains("d-1 is not what") && refused.err.contains("/extra/e (synced, and not so"), "{}", refused.err);
+    assert!(world.ok(&["plan"]).contains("`watch` has synced"), "nothing is on record");
+    // A file that changed while nobody watched is in the image, and not in the container.
+    world.write("app/later", "3");
+    let refused = world.fails(&["freeze", "c"]);
+    assert!(refused.err.contains("/srv/app/later (changed in the image, and not synced)"), "{}", refused.err);
+    fs::remove_file(world.folder.join("app/later")).unwrap();
+    let frozen = world.ok(&["freeze", "c", "--tag", "watch-freeze/c:tried"]);
+    assert!(frozen.contains("c-1 made sha256:") && frozen.contains("c-2 made sha256:"), "{frozen}");
+    assert!(world.ok(&["images"]).contains("watch-freeze/c"), "{}", world.ok(&["images"]));
+    let plan = world.ok(&["plan"]);
+    assert!(!plan.contains("c-1") && !plan.contains("c-2") && plan.contains("d-1"), "{plan}");
+    world.ok(&["up"]);
+    assert_eq!([world.pid("c-1"), world.pid("c-2")], pids, "they go on");
+    // What is the content of the image now is no longer what it was before.
+    let watch = Watch::begin(&world);
+    world.write("app/a", "1");
+    eventually("it syncs", || world.exec("c-1", "cat /srv/app/a") == "1");
+    drop(watch);
+    world.write("app/a", "2");
+    assert!(
+        world.ok(&["plan"]).contains("container c-1"),
+        "the container has what it had at first, and not what is in its image"
+    );
+    world.run(&["rmi", "watch-freeze/c:tried"]);
+}

@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod files;
 mod fmt;
+mod freeze;
 mod gc;
 mod generations;
 mod graph;
@@ -98,6 +99,7 @@ pub enum Command {
     Changes(files::Changes),
     Export(files::Export),
     Commit(files::Commit),
+    Freeze(freeze::Arguments),
     Volume(volume::Arguments),
     Boot(boot::Arguments),
     Build(build::Arguments),
@@ -179,6 +181,7 @@ impl Command {
                 | Self::Scale(_)
                 | Self::Boot(_)
                 | Self::Bundle(_)
+                | Self::Freeze(_)
                 | Self::Update(_)
         )
     }
@@ -286,6 +289,7 @@ impl Command {
             Self::Show(arguments) => generations::show(&arguments, context),
             Self::Diff(arguments) => generations::diff(&arguments, context),
             Self::Rollback(arguments) => generations::rollback(&arguments, context),
+            Self::Freeze(arguments) => freeze::run(&arguments, context),
             Self::Gc(arguments) => gc::run(&arguments, context),
         }
     }
