@@ -3,17 +3,18 @@
 use super::accounts::{self, Person};
 use crate::build::{StoreFacts, View};
 use crate::instance::{Instance, LoadedProject, Observation, Reporter, UpOptions, consent, observe, read_and_keep_lock};
-use crate::model::{Error, Name, PATH, Result, nearest};
+use crate::model::{Context as _, Error, Name, PATH, Result, nearest};
 use crate::monitor::{self, Folder, MonitorSpec, State, Status, boot, now_ms};
 use crate::network::{self, Forwarding};
 use crate::plan::{self, Desired, InstanceRecord, Mark, Planned};
 use crate::project::{Container, Mount, NamedCommand, Project};
 use crate::reconcile::{Maker, bridges, build_only, down, preflight, prepare, prepare_folders, trusted};
-use crate::runtime::{self, Running};
+use crate::runtime::{self, Raw, Running, Variable};
 use crate::spec;
 use crate::store::{Lease, Store};
 use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -58,12 +59,12 @@ impl OneOff {
 #[derive(Clone, Default, Debug)]
 pub struct Wish {
     /// The command, if it is not the container's or the image's own.
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
     /// A program in place of the entrypoint and its command; an empty string removes both.
     pub entrypoint: Option<String>,
-    pub env: Vec<(String, String)>,
+    pub env: Vec<Variable>,
     pub user: Option<String>,
-    pub workdir: Option<String>,
+    pub workdir: Option<OsString>,
     pub tty: bool,
     /// Instead of a command: the first of these programs that the image has.
     pub shells: Vec<String>,
@@ -81,10 +82,10 @@ impl Wish {
     /// What a task asks for: further words follow its own; what is said here comes before what the task says.
     fn of_task(self, task: &NamedCommand) -> Self {
         Self {
-            command: task.cmd.iter().cloned().chain(self.command).collect(),
-            env: task.env.clone().into_iter().chain(self.env).collect(),
+            command: task.cmd.iter().map(OsString::from).chain(self.command).collect(),
+            env: task.env.iter().map(|(name, value)| (name.into(), value.into())).chain(self.env).collect(),
             user: self.user.or_else(|| task.user.clone()),
-            workdir: self.workdir.or_else(|| task.workdir.clone()),
+            workdir: self.workdir.or_else(|| task.workdir.as_ref().map(OsString::from)),
             ..self
         }
     }
@@ -98,7 +99,7 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let instance = &loaded.instance;
     let store = Store::at(&instance.home.store);
     let (shells, person) = (wish.shells.clone(), wish.person.clone());
-    let Ready { project, full, mut planned, mut observation } = ready(loaded, &store, name, wish, options, reporter)?;
+    let Ready { project, full, mut raw, mut planned, mut observation } = ready(loaded, &store, name, wish, options, reporter)?;
     let mut one = planned.desired.get(&full).cloned().ok_or_else(unplanned)?;
     let mut lease = Lease::open(&store)?;
     if let Some(image) = &one.image {
@@ -131,7 +132,9 @@ pub fn one_off(loaded: &LoadedProject, name: &str, wish: Wish, options: &UpOptio
     let (all, images) = (&planned.desired, &planned.built);
     drop(ledger);
     let maker = Maker { instance, store: &store, all, images, observation: &observation, starting: &starting };
-    let spec = prepare(&maker, &one, 1, &folder)?;
+    let mut spec = prepare(&maker, &one, 1, &folder)?;
+    raw.complete(spec.blueprint.process().context(|| "cannot describe the command".into())?);
+    spec.blueprint.beyond.raw = raw;
     folder.write_spec(&spec)?;
     let lock = sys::Lock::attempt(&folder.join("lock"))
         .ok()
@@ -169,6 +172,8 @@ struct Ready {
     project: Project,
     /// The container's full name.
     full: String,
+    /// What of its command line is not text.
+    raw: Raw,
     planned: Planned,
     observation: Observation,
 }
@@ -190,7 +195,8 @@ fn ready(
     };
     let own = Name::parse(&format!("run-{}", std::process::id())).map_err(Error::new)?;
     let asked = wish.mounts.clone();
-    let (project, image) = with_one_off(&loaded.project, name, wish, &own)?;
+    let mut raw = Raw::default();
+    let (project, image) = with_one_off(&loaded.project, name, wish, &own, &mut raw)?;
     let full = format!("{own}-1");
     let mut planned = plan_with(loaded, &project, store)?;
     consent::require(instance, &marks(loaded, name, &planned, &full, &asked)?, options, reporter)?;
@@ -201,7 +207,7 @@ fn ready(
         consent::require(instance, &marks(loaded, name, &planned, &full, &asked)?, options, reporter)?;
     }
     let (planned, observation) = planned;
-    Ok(Ready { project, full, planned, observation })
+    Ok(Ready { project, full, raw, planned, observation })
 }
 
 fn unplanned() -> Error {
@@ -247,8 +253,8 @@ fn marks(
     Ok(plan::of_container(&loaded.project, &loaded.places, &observation.observed, &name, &spec, &one.ports))
 }
 
-/// The project with one more container, and the image of that container.
-fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result<(Project, Name)> {
+/// The project with one more container, and the image of that container. What is not text goes into `raw`.
+fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name, raw: &mut Raw) -> Result<(Project, Name)> {
     let mut container = match (project.containers.get(name), project.images.get_key_value(name)) {
         (Some(container), _) => container.clone(),
         (None, Some((image, _))) => {
@@ -262,11 +268,11 @@ fn with_one_off(project: &Project, name: &str, wish: Wish, own: &Name) -> Result
         container.cmd = Some(Vec::new());
     }
     if !wish.command.is_empty() {
-        container.cmd = Some(wish.command);
+        container.cmd = Some(raw.take_args(&wish.command));
     }
-    container.env.extend(wish.env);
+    container.env.extend(raw.take_env(&wish.env));
     container.user = wish.user.or(container.user);
-    container.workdir = wish.workdir.or(container.workdir);
+    container.workdir = wish.workdir.map(|workdir| raw.take_workdir(&workdir)).or(container.workdir);
     container.groups = wish.groups.unwrap_or(container.groups);
     container.mounts.extend(wish.mounts);
     container.init |= wish.init;

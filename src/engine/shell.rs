@@ -8,6 +8,7 @@ use super::one_off::{OneOff, Wish, one_off};
 use crate::instance::{Instance, LoadedProject, Reporter, UpOptions, private_folder};
 use crate::model::{Context, Error, Name, Result};
 use crate::project::{Base, Mount, MountSource, Outside, Project, Propagation};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const HOMES: [&str; 2] = ["/run/stead-home", "/tmp/stead-home"];
 pub fn shell(
     loaded: &LoadedProject,
     name: &str,
-    command: &[String],
+    command: &[OsString],
     tty: bool,
     options: &UpOptions,
     reporter: &dyn Reporter,
@@ -46,6 +47,7 @@ pub fn shell(
     let mut env = caller.variables(&instance.folder);
     env.push(("HOME".to_owned(), home.to_owned()));
     env.push(("HISTFILE".to_owned(), format!("{home}/.history")));
+    let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let wish = Wish {
         command: command.to_vec(),
         // The entrypoint is there for the container's own command.
@@ -53,7 +55,7 @@ pub fn shell(
         env,
         user: Some(format!("{}:{}", caller.uid, caller.gid)),
         person: Some(Person::of(&caller)),
-        workdir: Some(here.to_owned()),
+        workdir: Some(here.into()),
         tty,
         shells: if command.is_empty() { shells(&caller) } else { Vec::new() },
         groups: Some(Vec::new()),

@@ -69,8 +69,18 @@ pub struct Reply {
 }
 
 /// The version of the requests. A monitor refuses requests of a newer version: a field that it does not know could be one
-/// that restricts a process.
-const VERSION: u32 = 1;
+/// that restricts a process. Version 2 has what of a process's command line is not text.
+const VERSION: u32 = 2;
+
+impl Request {
+    /// The first version that means the same by it: older monitors are still asked for what they know.
+    fn version(&self) -> u32 {
+        match self {
+            Self::Exec { spec } if !spec.raw.is_empty() => 2,
+            _ => 1,
+        }
+    }
+}
 
 /// A request as it is sent.
 #[derive(Serialize)]
@@ -106,7 +116,7 @@ pub fn understood(bytes: &[u8]) -> Result<Request, String> {
 }
 
 fn ask(stream: &UnixStream, request: &Request, fds: &[RawFd]) -> io::Result<()> {
-    let bytes = serde_json::to_vec(&Asked { version: VERSION, request })?;
+    let bytes = serde_json::to_vec(&Asked { version: request.version(), request })?;
     if bytes.len() >= LONGEST {
         // The monitor would hang up before it has read all of it.
         let most = model::Size(LONGEST as u64);
@@ -317,7 +327,7 @@ mod tests {
         assert_eq!(understood(&asked), Ok(Request::Freeze { frozen: true }));
         // The first releases sent no version.
         assert_eq!(understood(br#"{"op":"wait"}"#), Ok(Request::Wait));
-        let newer = understood(br#"{"version":2,"op":"wait","only":"as nobody"}"#).unwrap_err();
+        let newer = understood(br#"{"version":3,"op":"wait","only":"as nobody"}"#).unwrap_err();
         assert!(newer.contains("older than the stead that asks") && newer.contains("stead restart"), "{newer}");
         assert!(understood(br#"{"op":"dance"}"#).unwrap_err().contains("does not know that request"));
     }

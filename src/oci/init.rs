@@ -2,7 +2,7 @@
 
 use super::container::{State, Status, hooks_of};
 use super::hooks;
-use crate::runtime::{self, Blueprint, Cgroup, Filter, Host, Ready, Root, Sources, StartError};
+use crate::runtime::{self, Blueprint, Cgroup, Filter, Host, Raw, Ready, Root, Sources, StartError};
 use crate::sys;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxNamespaceType, Process};
@@ -184,7 +184,7 @@ pub fn terminal(console: &UnixStream, process: &Process, is_console: bool) -> io
 
 /// Finds the process's program. Errors contain the words that podman and docker look for.
 pub fn find(process: &Process) -> Result<Ready, StartError> {
-    runtime::find(process).map_err(|error| in_runc_words(process, error))
+    runtime::find(process, &Raw::default()).map_err(|error| in_runc_words(process, error))
 }
 
 /// Executes the program. It returns only if that fails, with the reason.

@@ -193,7 +193,7 @@ fn inside(spec: &ExecSpec, stdio: Stdio, line: &UnixStream, filter: Option<&Filt
         if matches!(stdio, Stdio::Terminal) {
             add_variable(&mut process, "TERM", "xterm");
         }
-        arrive(&process, stdio, false, filter, line, proc)
+        arrive((&process, &spec.raw), stdio, false, filter, line, proc)
     };
     match ready() {
         Ok(ready) => execute(&ready),

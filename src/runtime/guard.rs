@@ -220,7 +220,7 @@ fn command(given: &Given, stdio: Stdio) -> StartError {
             sys::exit_now(137);
         }
         namespaces::sysctls(blueprint, &proc)?;
-        arrive(&process, stdio, true, filter.as_ref(), line, &proc)
+        arrive((&process, &blueprint.beyond.raw), stdio, true, filter.as_ref(), line, &proc)
     };
     match ready() {
         Ok(ready) => execute(&ready),

@@ -31,6 +31,7 @@ mod identity;
 mod limits;
 mod namespaces;
 mod process;
+mod raw;
 mod rootfs;
 pub mod seccomp;
 mod spec;
@@ -53,6 +54,7 @@ pub use process::{
     Ready, become_process, check_capabilities, execute, find, memory_policy, personality, prepare, take_streams, terminal,
     terminal_name,
 };
+pub use raw::{Raw, Variable};
 pub use rootfs::{Root, Sources, TARGETS, protect};
 pub use spec::{
     Beyond, Blueprint, ContainerSpec, ExecSpec, FileSpec, ImageSpec, Interface, Layers, MountKind, MountSpec, NetSpec,

@@ -6,6 +6,7 @@ use super::confine;
 use super::filter::Filter;
 use super::identity::Identity;
 use super::limits::resource;
+use super::raw::Raw;
 use super::rootfs::{Root, through};
 use super::stdio::{StartError, Stdio};
 use crate::model::capability;
@@ -14,9 +15,10 @@ use nix::errno::Errno;
 use nix::sys::resource::{getrlimit, setrlimit};
 use nix::unistd::AccessFlags;
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Process};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -270,7 +272,7 @@ pub fn become_process(process: &Process, filter: Option<&Filter>, line: &UnixStr
 /// # Errors
 /// Fails when the kernel refuses something or the program is not found.
 pub fn arrive(
-    process: &Process,
+    (process, raw): (&Process, &Raw),
     stdio: Stdio,
     is_console: bool,
     filter: Option<&Filter>,
@@ -288,12 +290,20 @@ pub fn arrive(
     }
     prepare(process)?;
     sys::set_umask(process.user().umask().unwrap_or(0o022));
+    let process = &standing(process, raw);
     become_process(process, filter, line, proc)?;
     // The change of user has cleared it (prctl(2)).
     sys::die_with_parent()?;
-    let ready = find(process)?;
+    let ready = find(process, raw)?;
     sys::close_on_exec_from(3)?;
     Ok(ready)
+}
+
+/// The process with its working directory in the bytes that it has.
+fn standing(process: &Process, raw: &Raw) -> Process {
+    let mut process = process.clone();
+    process.set_cwd(raw.workdir(&process));
+    process
 }
 
 /// A program that was found, with its arguments and environment.
@@ -307,7 +317,7 @@ pub struct Ready {
 ///
 /// # Errors
 /// Fails when the program is not found or may not be executed, and when a word has a NUL byte. The error has the exit status.
-pub fn find(process: &Process) -> Result<Ready, StartError> {
+pub fn find(process: &Process, raw: &Raw) -> Result<Ready, StartError> {
     let mut process = process.clone();
     if !process.env().iter().flatten().any(|pair| pair.starts_with("HOME=")) {
         let home = Root::at(Path::new("/"))
@@ -315,37 +325,39 @@ pub fn find(process: &Process) -> Result<Ready, StartError> {
             .map_or_else(|_| "/".to_owned(), |identity| identity.home);
         add_variable(&mut process, "HOME", &home);
     }
-    let (arguments, environment) = (process.args().clone().unwrap_or_default(), process.env().clone().unwrap_or_default());
+    let (arguments, environment) = (raw.args(&process), raw.env(&process));
     let Some(name) = arguments.first() else {
         return Err(StartError { message: "neither the container nor its image has a command".into(), status: 127 });
     };
-    let path = environment.iter().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(crate::model::PATH);
-    let texts = |words: &[String]| words.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>();
+    let path = environment.iter().find_map(|pair| pair.as_bytes().strip_prefix(b"PATH="));
+    let path = path.map_or(OsStr::new(crate::model::PATH), OsStr::from_bytes);
+    let texts = |words: &[OsString]| words.iter().map(|word| text(word)).collect::<Result<Vec<_>, _>>();
     Ok(Ready { program: program(name, path, process.cwd())?, arguments: texts(&arguments)?, environment: texts(&environment)? })
 }
 
-fn text(text: &str) -> Result<CString, StartError> {
-    CString::new(text).map_err(|_| StartError { message: format!("{text:?} contains a NUL byte"), status: 126 })
+fn text(text: &OsStr) -> Result<CString, StartError> {
+    CString::new(text.as_bytes()).map_err(|_| StartError { message: format!("{text:?} contains a NUL byte"), status: 126 })
 }
 
 /// Finds a program in `PATH`, as execvp(3) does.
-fn program(name: &str, path: &str, cwd: &Path) -> Result<CString, StartError> {
-    if name.contains('/') {
+fn program(name: &OsStr, path: &OsStr, cwd: &Path) -> Result<CString, StartError> {
+    if name.as_bytes().contains(&b'/') {
         // If that cannot be determined, the program may still be executable.
         return match cwd.join(name).try_exists() {
-            Ok(false) => Err(not_executed(name, &io::Error::from_raw_os_error(libc::ENOENT))),
+            Ok(false) => Err(not_executed(&name.to_string_lossy(), &io::Error::from_raw_os_error(libc::ENOENT))),
             _ => text(name),
         };
     }
     let mut denied = false;
-    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
-        let candidate = format!("{folder}/{name}");
-        match nix::unistd::access(candidate.as_str(), AccessFlags::X_OK) {
+    for folder in path.as_bytes().split(|byte| *byte == b':').filter(|folder| !folder.is_empty()) {
+        let candidate = OsString::from_vec([folder, b"/", name.as_bytes()].concat());
+        match nix::unistd::access(candidate.as_os_str(), AccessFlags::X_OK) {
             Ok(()) if Path::new(&candidate).is_file() => return text(&candidate),
             Err(Errno::EACCES) => denied = true,
             _ => {}
         }
     }
+    let (name, path) = (name.to_string_lossy(), path.to_string_lossy());
     let hint = if name.contains(' ') { "; `cmd` takes one word per argument: cmd \"sleep\" \"100\"" } else { "" };
     let (why, status) = if denied { ("may not be executed by this user", 126) } else { ("is not in the image", 127) };
     Err(StartError { message: format!("the command \"{name}\" {why} (looked in {path}){hint}"), status })
@@ -382,7 +394,7 @@ mod tests {
     fn programs_are_found_where_the_process_will_stand() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("here"), "").unwrap();
-        let found = |name: &str| program(name, "/bin", folder.path()).map_err(|error| error.status);
+        let found = |name: &str| program(name.as_ref(), "/bin".as_ref(), folder.path()).map_err(|error| error.status);
         assert_eq!(found("./here"), Ok(c"./here".to_owned()));
         assert_eq!(found("./there"), Err(127));
         assert_eq!(found("no-such-program"), Err(127));

@@ -3,11 +3,13 @@
 //! A project's container, a one-off, a build step and the bundles of `stead oci` all come to the one runtime as a
 //! [`Blueprint`]. [`ContainerSpec`] describes a project's container, and `compile.rs` makes a blueprint from it.
 
+use super::raw::{Raw, Variable};
 use crate::model::Size;
 use crate::project::{Limits, Propagation, Ulimit};
 use oci_spec::runtime::{self as oci, LinuxDevice, LinuxNamespaceType, Process};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ pub struct Beyond {
     pub filter: Option<PathBuf>,
     /// Whether process 1 is one of ours that reaps other processes.
     pub init: bool,
+    /// What of the process is not text.
+    #[serde(default, skip_serializing_if = "Raw::is_empty")]
+    pub raw: Raw,
 }
 
 /// The trees of an image, and the directories for writes.
@@ -106,7 +111,7 @@ impl Blueprint {
         process.set_args(Some(words.to_vec())).set_terminal(None);
         // Without a user the process would run as root.
         let user = self.beyond.user.clone().ok_or_else(|| io::Error::other("the container's user is not known"))?;
-        Ok(ExecSpec { process, user })
+        Ok(ExecSpec { process, user, raw: Raw::default() })
     }
 
     /// The path of its cgroup below the root of each hierarchy, without a leading slash.
@@ -174,19 +179,23 @@ pub struct ProcessSpec {
 pub struct ExecSpec {
     pub process: Process,
     pub user: UserSpec,
+    /// What of the process is not text.
+    #[serde(default, skip_serializing_if = "Raw::is_empty")]
+    pub raw: Raw,
 }
 
 impl ExecSpec {
-    /// Changes its working directory and its user, if they are given, and sets further variables.
-    pub fn change(&mut self, workdir: Option<&str>, user: Option<&str>, variables: &[(String, String)]) {
+    /// Changes its command, and its working directory and its user, if they are given, and sets further variables.
+    pub fn change(&mut self, words: &[OsString], workdir: Option<&OsStr>, user: Option<&str>, variables: &[Variable]) {
+        self.process.set_args(Some(self.raw.take_args(words)));
         if let Some(workdir) = workdir {
-            self.process.set_cwd(Path::new("/").join(workdir));
+            self.process.set_cwd(Path::new("/").join(self.raw.take_workdir(workdir)));
         }
         if let Some(user) = user {
             user.clone_into(&mut self.user.user);
         }
         let all = self.process.env_mut().get_or_insert_default();
-        for (name, value) in variables {
+        for (name, value) in &self.raw.take_env(variables) {
             all.retain(|pair| pair.split_once('=').is_none_or(|(known, _)| known != name));
             all.push(format!("{name}={value}"));
         }

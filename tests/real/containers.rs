@@ -1,6 +1,7 @@
 //! The life of containers: exit codes, limits, restarts, health, logs, exec, run, stop and start.
 
 use crate::world::{World, eventually, is_root};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 #[test]
@@ -45,6 +46,41 @@ fn exec_and_run_carry_exit_codes_output_and_terminals() {
     assert_eq!(world.ps().len(), 1, "one-off containers are gone");
     world.ok(&["down"]);
     world.assert_nothing_left();
+}
+
+#[test]
+fn bytes_that_are_not_text_reach_the_command_as_they_are() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "bytes",
+        r#"image "entered" { from "base"; entrypoint "/bin/sh" "-c" "printf '%s|' \"$@\"" "sh"; }
+container "c" { image "base"; stop-grace "100ms"; env A="1"; cmd "sleep" "1000"; }"#,
+    );
+    world.ok(&["up"]);
+    let os = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_owned();
+    let said = |words: &[&str], more: &[&[u8]]| {
+        let out = world.command(words).args(more.iter().map(|bytes| os(bytes))).output().unwrap();
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    };
+    let script = b"printf '%s|%s|%s|' \"$1\" \"$A\" \"$B\"; pwd";
+    for command in ["exec", "run"] {
+        let more: [&[u8]; 12] =
+            [b"-e", b"A=\xff", b"-e", b"B=\xc3\xa9", b"-w", b"/tmp/\xe9", b"c", b"sh", b"-c", script, b"sh", b"a\x80b \xf0"];
+        assert_eq!(said(&[command, "-T"], &more), b"a\x80b \xf0|\xff|\xc3\xa9|/tmp/\xe9\n", "{command}");
+        // The last variable of a name counts, whatever it is made of.
+        let more: [&[u8]; 8] = [b"-e", b"A=\xff", b"-e", b"A=text", b"c", b"sh", b"-c", b"printf %s \"$A\""];
+        assert_eq!(said(&[command, "-T"], &more), b"text", "{command}");
+        assert_eq!(world.command(&[command, "-T", "c"]).arg(os(b"no\xff")).output().unwrap().status.code(), Some(127));
+    }
+    // The words of an entrypoint come first, and a program's own name may be bytes, too.
+    assert_eq!(said(&["run", "-T", "entered"], &[b"\xff", b"plain"]), b"\xff|plain|");
+    world.exec("c", "p=$(printf '/tmp/p\\351'); printf '#!/bin/sh\\necho \"$1\"\\n' > \"$p\"; chmod +x \"$p\"");
+    assert_eq!(said(&["exec", "-T", "c"], &[b"/tmp/p\xe9", b"\xe9"]), b"\xe9\n");
+    assert_eq!(said(&["exec", "-T", "-e", "PATH=/tmp", "c"], &[b"p\xe9", b"\xff"]), b"\xff\n");
+    world.ok(&["down"]);
 }
 
 #[test]

@@ -2,10 +2,11 @@ use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
 use super::super::streams;
 use crate::engine::{self, Exec};
-use crate::model::{Error, Result};
-use std::env::VarError;
+use crate::model::Result;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 
 /// Runs a command in a running container; its exit status becomes this command's.
 ///
@@ -20,7 +21,7 @@ pub struct Arguments {
     user: Option<String>,
     /// Run the command in this working directory.
     #[arg(short, long)]
-    workdir: Option<String>,
+    workdir: Option<OsString>,
     /// Accepted for compatibility with Docker: a terminal is the default if there is one.
     #[arg(short, long, hide = true)]
     interactive: bool,
@@ -28,7 +29,7 @@ pub struct Arguments {
     tty: bool,
     /// Set an environment variable; without a value, pass on this process's own; may be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
-    env: Vec<String>,
+    env: Vec<OsString>,
     /// The keys that detach and leave the command running.
     #[arg(long, default_value = DETACH_KEYS, value_name = "KEYS")]
     detach_keys: String,
@@ -36,7 +37,7 @@ pub struct Arguments {
     container: String,
     /// The command and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
@@ -47,7 +48,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         command: &arguments.command,
         user: arguments.user.as_deref(),
         workdir: arguments.workdir.as_deref(),
-        env: &variables(&arguments.env)?,
+        env: &variables(&arguments.env),
         terminal: tty.then(|| crate::sys::window_size(std::io::stdout())),
     };
     if !tty {
@@ -69,22 +70,33 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     Ok(u8::try_from(remote.wait()?).unwrap_or(1))
 }
 
-/// Parses variables. A name alone stands for this process's own value, if it has one, as in Docker.
-///
-/// # Errors
-/// Fails when a value is not UTF-8 text.
-pub fn variables(given: &[String]) -> Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
+/// Parses variables. A name alone stands for this process's own value, if it has one, as in Docker. Of several with one name the
+/// last counts.
+pub fn variables(given: &[OsString]) -> Vec<(OsString, OsString)> {
+    let mut found: Vec<(OsString, OsString)> = Vec::new();
     for pair in given {
-        match (pair.split_once('='), std::env::var(pair)) {
-            (Some((name, value)), _) => found.push((name.to_owned(), value.to_owned())),
-            (None, Ok(value)) => found.push((pair.clone(), value)),
-            (None, Err(VarError::NotPresent)) => {}
-            (None, Err(VarError::NotUnicode(_))) => {
-                let error = Error::new(format!("the value of {pair} is not text in UTF-8"));
-                return Err(error.hint(format!("write the value out: --env {pair}=VALUE")).usage());
-            }
-        }
+        let bytes = pair.as_bytes();
+        let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(end) => (OsStr::from_bytes(&bytes[..end]), Some(OsStr::from_bytes(&bytes[end + 1..]).to_owned())),
+            None => (pair.as_os_str(), std::env::var_os(pair)),
+        };
+        let Some(value) = value else { continue };
+        found.retain(|(known, _)| known != name);
+        found.push((name.to_owned(), value));
     }
-    Ok(found)
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_bytes_and_the_last_of_a_name_counts() {
+        let os = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+        let parsed = |pairs: &[&[u8]]| variables(&pairs.iter().map(|pair| os(pair)).collect::<Vec<_>>());
+        assert_eq!(parsed(&[b"A=\xff=b", b"B="]), [(os(b"A"), os(b"\xff=b")), (os(b"B"), os(b""))]);
+        assert_eq!(parsed(&[b"A=\xff", b"B=2", b"A=1"]), [(os(b"B"), os(b"2")), (os(b"A"), os(b"1"))]);
+        assert!(parsed(&[b"\xff\xfe_NOT_SET_ANYWHERE"]).is_empty());
+    }
 }

@@ -9,6 +9,7 @@ use crate::model::{Context as _, Error, Result};
 use crate::runtime::{self, Blueprint, Cgroup, Running, Stdio};
 use crate::sys;
 use nix::sys::signalfd::SignalFd;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -34,13 +35,13 @@ pub struct Arguments {
     tty: bool,
     /// Set an environment variable; without a value, pass on this process's own; may be repeated.
     #[arg(short, long, value_name = "NAME=VALUE")]
-    env: Vec<String>,
+    env: Vec<OsString>,
     /// Run the command as this user.
     #[arg(short, long)]
     user: Option<String>,
     /// Run the command in this working directory.
     #[arg(short, long)]
-    workdir: Option<String>,
+    workdir: Option<OsString>,
     /// Use this program instead of the entrypoint and the command that goes with it; "" for none.
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -56,7 +57,7 @@ pub struct Arguments {
     name: Option<String>,
     /// The command and its arguments; by default the container's or image's own. For a task, further arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
@@ -92,7 +93,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let wish = Wish {
         command: arguments.command.clone(),
         entrypoint: arguments.entrypoint.clone(),
-        env: super::exec::variables(&arguments.env)?,
+        env: super::exec::variables(&arguments.env),
         user: arguments.user.clone(),
         workdir: arguments.workdir.clone(),
         tty,

@@ -5,6 +5,7 @@ use super::run::{has_terminal, see_through};
 use crate::engine::{self, UpOptions};
 use crate::model::{Context as _, Result};
 use crate::sys;
+use std::ffi::OsString;
 
 /// Opens a shell for working on the project, in a new container, which is removed afterwards.
 ///
@@ -34,7 +35,7 @@ pub struct Arguments {
     allow: Allow,
     /// Run this command instead of a shell; its exit status becomes this command's.
     #[arg(last = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
