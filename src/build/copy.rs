@@ -342,6 +342,8 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     if copy.unpack {
         return None;
     }
+    let nothing = View::new(Vec::new());
+    let (users, below) = (below, if copy.link { &nothing } else { below });
     let base = destination(copy, tree, below, workdir);
     let mut folders: BTreeMap<PathBuf, Option<(u32, u32, u32, i64)>> = BTreeMap::new();
     let mut visit = |path: &Path, itself: bool| {
@@ -377,7 +379,7 @@ pub fn surroundings(copy: &Copy, workdir: &str, below: &View, from: Option<&View
     let owner = match &copy.owner {
         None => (0, 0),
         Some(owner) => {
-            let found = owner_in(below, owner).ok()?;
+            let found = owner_in(users, owner).ok()?;
             (found.uid, found.gid)
         }
     };
@@ -424,4 +426,35 @@ pub fn destination(copy: &Copy, files: Option<&FileTree>, below: &View, workdir:
         base.push(Path::new(&only.from).file_name().unwrap_or_default());
     }
     base
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir_all, write};
+
+    #[test]
+    fn what_a_linked_copy_makes_depends_on_nothing_below_but_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        for path in ["from", "plain/srv", "other/srv/conf", "other/etc", "users/etc"] {
+            create_dir_all(at(path)).unwrap();
+        }
+        write(at("from/f"), "f").unwrap();
+        std::os::unix::fs::symlink("/elsewhere", at("other/srv/link")).unwrap();
+        for (path, uid) in [("other/etc/passwd", 7), ("users/etc/passwd", 8)] {
+            write(at(path), format!("me:x:{uid}:{uid}::/:/bin/sh\n")).unwrap();
+        }
+        let view = |name: &str| View::new(vec![at(name)]);
+        let made = |copy: &Copy, below: &str| surroundings(copy, "", &view(below), Some(&view("from")), None);
+        for to in ["/srv/conf", "/srv/link/f", "/srv/conf/"] {
+            let copy = Copy { sources: vec!["/f".into()], to: to.into(), as_docker: true, ..Copy::default() };
+            let linked = Copy { link: true, ..copy.clone() };
+            assert_ne!(made(&copy, "plain"), made(&copy, "other"), "{to}");
+            assert_eq!(made(&linked, "plain"), made(&linked, "other"), "{to}");
+            // The names of users are those of the image, as people expect.
+            let owned = Copy { owner: Some("me".into()), ..linked };
+            assert_ne!(made(&owned, "users"), made(&owned, "other"), "{to}");
+        }
+    }
 }

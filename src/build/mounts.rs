@@ -29,7 +29,8 @@ impl Builder<'_> {
             fs::create_dir(&context).context(|| "cannot make a staging directory".into())?;
             let below = super::View::new(Vec::new());
             let (tree, beside) = (super::open(&context)?, staging.join(""));
-            let onto = copy::Onto { below: &below, workdir: "/", tree: &tree, beside: &beside, epoch: self.lock.epoch };
+            let onto =
+                copy::Onto { below: &below, users: &below, workdir: "/", tree: &tree, beside: &beside, epoch: self.lock.epoch };
             let folders = copy::from_folder(&copy, files, self.source(None), onto)?;
             copy::settle(&tree, &below, &folders, self.lock.epoch)?;
         }
@@ -104,7 +105,7 @@ impl Builder<'_> {
         let copy = Copy { sources: vec![path.to_owned()], to: "/".into(), as_docker: true, ..Copy::default() };
         let below = super::View::new(Vec::new());
         let (tree, beside) = (super::open(place)?, place.parent().unwrap_or(place));
-        let onto = copy::Onto { below: &below, workdir: "/", tree: &tree, beside, epoch: self.lock.epoch };
+        let onto = copy::Onto { below: &below, users: &below, workdir: "/", tree: &tree, beside, epoch: self.lock.epoch };
         let folders = copy::from_image(&copy, &self.view(layers), onto)?;
         copy::settle(&tree, &below, &folders, self.lock.epoch)
     }

@@ -88,23 +88,34 @@ impl Builder<'_> {
             )?,
         };
         let tree = super::open(&made.tree())?;
-        copy::settle(&tree, &below, &made.folders, self.lock.epoch)?;
+        let nothing = View::new(Vec::new());
+        let place = if step.is_linked() { &nothing } else { &below };
+        copy::settle(&tree, place, &made.folders, self.lock.epoch)?;
         let layer = match step {
-            Step::Copy(copy) if copy.is_plain() => self.adopt_copy(name, copy, pending, &made, &below)?,
+            Step::Copy(copy) if copy.is_plain() => self.adopt_copy(name, copy, pending, &made, (place, &below))?,
             _ => self.adopt(&made.tree())?,
         };
         Ok(StepOutput { layer, skipped: made.skipped })
     }
 
-    /// Adds what a plain copy made to the store, and keeps what its next run can use.
-    fn adopt_copy(&self, name: &Name, copy: &Copy, pending: &Pending, made: &Made, below: &View) -> Result<Option<LayerInfo>> {
+    /// Adds what a plain copy made to the store, and keeps what its next run can use. It was put onto `place`, and its owners are
+    /// those of `users`.
+    fn adopt_copy(
+        &self,
+        name: &Name,
+        copy: &Copy,
+        pending: &Pending,
+        made: &Made,
+        (place, users): (&View, &View),
+    ) -> Result<Option<LayerInfo>> {
         let (path, beside) = (made.tree(), made.staging.join(""));
         let tree = super::open(&path)?;
         if super::is_empty(&tree)? {
             return Ok(None);
         }
         let files = self.scanner.tree(name, pending.index).map_err(Error::new)?;
-        let onto = Onto { below, workdir: &pending.config.workdir, tree: &tree, beside: &beside, epoch: self.lock.epoch };
+        let (workdir, epoch) = (&pending.config.workdir, self.lock.epoch);
+        let onto = Onto { below: place, users, workdir, tree: &tree, beside: &beside, epoch };
         let (manner, brought) = (copy::manner(copy, files, onto)?, copy::Brought::by(copy, files, onto));
         let key = self.last_key(name, pending.index);
         let last = self.store.result::<LastCopy>(&key).filter(|last| last.manner == manner);
@@ -125,8 +136,11 @@ impl Builder<'_> {
         let mut made =
             Made { staging, skipped: Vec::new(), folders: Folders::new(), below: early.below.clone(), seen: BTreeSet::new() };
         let (opened, beside) = (super::open(&tree)?, made.staging.join(""));
-        let onto = Onto { below: &view, workdir: &early.workdir, tree: &opened, beside: &beside, epoch: self.lock.epoch };
-        match &self.project.images[name].steps[early.index] {
+        let (step, nothing) = (&self.project.images[name].steps[early.index], View::new(Vec::new()));
+        let place = if step.is_linked() { &nothing } else { &view };
+        let (workdir, epoch) = (&early.workdir, self.lock.epoch);
+        let onto = Onto { below: place, users: &view, workdir, tree: &opened, beside: &beside, epoch };
+        match step {
             Step::Debian(debian) => made.skipped = self.unpack(name, early.index, debian, &tree)?,
             Step::Copy(copy) if copy.from.is_some() => {
                 let from = View::new(self.parts(&early.from, &made.staging)?);

@@ -33,7 +33,10 @@ pub type Folders = BTreeMap<PathBuf, Folder>;
 /// Where a step puts things.
 #[derive(Clone, Copy)]
 pub struct Onto<'a> {
+    /// What it looks at to find its places, which is nothing if the step is linked.
     pub below: &'a View,
+    /// The layers in which owners are looked up.
+    pub users: &'a View,
     pub workdir: &'a str,
     /// The tree to write to.
     pub tree: &'a Tree,
@@ -115,7 +118,7 @@ impl<'a> Target<'a> {
         let owner = match &copy.owner {
             None => (0, 0),
             Some(owner) => {
-                let found = owner_in(below, owner).context(|| format!("cannot tell who \"{owner}\" is"))?;
+                let found = owner_in(onto.users, owner).context(|| format!("cannot tell who \"{owner}\" is"))?;
                 (found.uid, found.gid)
             }
         };

@@ -246,10 +246,11 @@ impl Road<'_, '_> {
                 };
                 let placed = (&add.to, &add.owner, &add.mode, &self.config.workdir, &add.exclude, add.unpack, add.as_docker);
                 let what = (known, folder, name, placed);
+                let kinds = if add.link { ("add linked", "add linked with .git") } else { ("add", "add with .git") };
                 // The `.git` directory contains the URL that it was fetched from.
                 Keys::of(match kept {
-                    None => self.key("add", &chain(&self.layers), &what),
-                    Some(url) => self.key("add with .git", &chain(&self.layers), &(what, url)),
+                    None => self.key(kinds.0, &chain(&self.layers), &what),
+                    Some(url) => self.key(kinds.1, &chain(&self.layers), &(what, url)),
                 })
             }
             Step::Folder(path) => Keys::of(self.key("folder", &chain(&self.layers), &(path, &self.config.user))),
@@ -289,6 +290,7 @@ impl Road<'_, '_> {
         // An archive is unpacked if it is a source by itself, but not inside a directory.
         let how = (&copy.exclude, copy.parents, copy.as_docker, copy.unpack.then_some(&copy.sources), &copy.inline);
         let placed = Digest::of_json(&(&copy.to, &copy.owner, &copy.mode, &self.config.workdir, how));
+        let placed = if copy.link { Digest::of_json(&("linked", placed)) } else { placed };
         let below = chain(&self.layers);
         let (from, taken, kind) = match &copy.from {
             Some(other) => {

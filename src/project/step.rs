@@ -20,6 +20,17 @@ pub enum Step {
     Folder(String),
 }
 
+impl Step {
+    /// Whether its layer is made without a look at the layers below.
+    pub fn is_linked(&self) -> bool {
+        match self {
+            Self::Copy(copy) => copy.link,
+            Self::Add(add) => add.link,
+            _ => false,
+        }
+    }
+}
+
 /// Packages of a suite.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Debian {
@@ -69,6 +80,9 @@ pub struct Copy {
     pub as_docker: bool,
     /// Whether archives are unpacked.
     pub unpack: bool,
+    /// Whether it does not look at the layers below: no link of theirs is followed, and a file takes the place of a directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub link: bool,
 }
 
 impl Copy {
@@ -88,6 +102,9 @@ pub struct Add {
     pub exclude: Vec<String>,
     pub unpack: bool,
     pub as_docker: bool,
+    /// As for [`Copy`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub link: bool,
 }
 
 /// Where an `add` fetches from.

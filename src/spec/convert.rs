@@ -244,7 +244,7 @@ impl Writer<'_> {
                     }
                 };
                 let node = node.prop("to", &add.to).maybe("owner", add.owner.as_ref()).maybe("mode", mode(&add.mode).as_ref());
-                excludes(node.flag("unpack", add.unpack).flag("docker", add.as_docker), &add.exclude)
+                excludes(node.flag("unpack", add.unpack).flag("docker", add.as_docker).flag("link", add.link), &add.exclude)
             }
             // Images from Dockerfiles never have this step.
             Step::Debian(debian) => Node::new("debian").arg(&debian.suite).child(Node::new("package").args(&debian.packages)),
@@ -256,7 +256,7 @@ impl Writer<'_> {
         let node = node.maybe("from", copy.from.as_ref().map(|name| self.name(name)).as_ref());
         let node = node.maybe("owner", copy.owner.as_ref()).maybe("mode", mode(&copy.mode).as_ref());
         let node = context(node.flag("parents", copy.parents).flag("unpack", copy.unpack), copy.context.as_ref());
-        let node = excludes(node.flag("docker", copy.as_docker), &copy.exclude);
+        let node = excludes(node.flag("docker", copy.as_docker).flag("link", copy.link), &copy.exclude);
         copy.inline.iter().fold(node, |node, (name, content)| node.child(Node::new("text").arg(name).arg(content)))
     }
 

@@ -159,6 +159,7 @@ const IMAGE: Node = Node::new(
         prop("context", Path, "the directory that sources are in").or(Default::Follows("the project's")),
         prop("ignore", Path, "the ignore file for `context`"),
         switch("docker", "behave like COPY: permissions are kept, and a file goes into an existing directory"),
+        switch("link", "do not look at the image below: none of its links is followed, and a file takes the place of a directory"),
     ])
     .children(&[
         Node::new("exclude", "Patterns of files to leave out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many(),
@@ -183,6 +184,7 @@ const IMAGE: Node = Node::new(
         prop("owner", Text, "user, or user:group, by name or number").or(Default::Follows("root")),
         prop("mode", Permissions, "permissions of the files"),
         switch("docker", "behave like ADD: the file's mode is 0600, and it goes into an existing directory"),
+        switch("link", "do not look at the image below, as for `copy`"),
     ])
     .children(&[Node::new("exclude", "Patterns of files to leave out.", "exclude \"**/*.md\"").args(&[arg("pattern", Pattern)]).rest("patterns", Pattern).many()])
     .many(),

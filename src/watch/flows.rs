@@ -289,7 +289,7 @@ fn delivered_to(project: &Project, image: &Name, index: usize, copy: &Copy, from
     // A link that a step names is followed, and so is what it leads to.
     let is_plain = std::fs::symlink_metadata(&source).is_ok_and(|found| !found.file_type().is_symlink());
     // In a Dockerfile a file goes into a directory of that name, if there is one.
-    let is_certain = is_folder || into_folder || !copy.as_docker || base.extension().is_some();
+    let is_certain = is_folder || into_folder || !copy.as_docker || copy.link || base.extension().is_some();
     let to = if into_folder { base.join(from.file_name()?) } else { base };
     // What runs or is copied later may make something else of it.
     let is_apart = |other: &str| {

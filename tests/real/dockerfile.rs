@@ -341,3 +341,29 @@ fn umoci_and_diffoscope_see_no_difference() {
         String::from_utf8_lossy(&compared.stderr)
     );
 }
+
+#[test]
+fn a_linked_copy_does_not_look_at_what_is_below_it() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("linked", "image \"app\" { dockerfile \"ctx/Dockerfile\" context=\"ctx\" }\n");
+    context(&world);
+    let text = "FROM base\nRUN mkdir -p /srv/conf/d /srv/into /srv/twin /opt/real /opt/tar && echo old > /srv/conf/d/old && ln -s /opt/real /srv/link && ln -s /opt/tar /srv/tar\n\
+                COPY --link a.txt /srv/conf\nCOPY --link --from=0 /etc/passwd /srv/twin\nCOPY --link a.txt /srv/link/\nADD --link app.tar.gz /srv/tar\n\
+                COPY a.txt /srv/into\nCOPY --link --chmod=600 b.md /srv/into\nCOPY --link --chown=www-data dir /srv/owned/\n\
+                RUN test -f /srv/conf && test -f /srv/twin\n";
+    world.write("ctx/Dockerfile", &text.replacen("FROM base\n", "FROM base\nFROM base\n", 1));
+    world.ok(&["build", "app"]);
+    let said = |script: &str| world.ok(&["run", "-T", "app", "sh", "-c", script]);
+    // A file takes the place of a directory, and directories that of links.
+    assert_eq!(said("cat /srv/conf; head -c 4 /srv/twin"), "this is a.txt\nroot");
+    assert_eq!(said("cat /srv/link/a.txt; test ! -L /srv/link; echo $?; ls /opt/real"), "this is a.txt\n0\n");
+    assert_eq!(said("cat /srv/tar/app/etc/conf; test ! -L /srv/tar; echo $?; ls /opt/tar"), "conf\n0\n");
+    // Without it, and with permissions, which make BuildKit look, too, a file goes into a directory.
+    assert_eq!(said("cat /srv/into/a.txt; stat -c %a /srv/into/b.md"), "this is a.txt\n600\n");
+    assert_eq!(said("stat -c %U /srv/owned/one.txt"), "www-data\n");
+    // What `convert` prints means the same.
+    let nodes = world.ok(&["convert", "dockerfile", "ctx/Dockerfile", "--context", "ctx"]);
+    assert!(nodes.contains("copy \"a.txt\" to=\"/srv/conf\"") && nodes.contains("link=#true"), "{nodes}");
+}

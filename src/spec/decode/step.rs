@@ -70,6 +70,7 @@ impl Decoder<'_> {
             inline,
             as_docker: node.flag("docker")?,
             unpack: node.flag("unpack")?,
+            link: node.flag("link")?,
         })
     }
 
@@ -144,6 +145,7 @@ impl Decoder<'_> {
             exclude: node.all("exclude").flat_map(Tree::words).collect(),
             unpack: node.flag("unpack")?,
             as_docker: node.flag("docker")?,
+            link: node.flag("link")?,
         })
     }
 

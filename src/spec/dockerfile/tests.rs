@@ -543,6 +543,8 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         ),
         ("HEALTHCHECK --interval= --retries=0 CMD x\nSHELL [\"s\"]", "exec \"s\" \"x\""),
         ("LABEL maintainer=b\nMAINTAINER a", "label maintainer=\"b\""),
+        ("COPY --link a /d", "docker=#true link=#true"),
+        ("ADD --link=true https://e.org/x /d", "docker=#true link=#true"),
         ("ENV A=1\u{a0}B=2", "env A=\"1\" B=\"2\""),
         ("ARG BUILDKIT_SBOM_SCAN_STAGE=1\nENV X=x$BUILDKIT_SBOM_SCAN_STAGE", "env X=\"x\""),
         ("ARG TARGETSTAGE\nENV X=$TARGETSTAGE", "env X=\"default\""),
@@ -598,6 +600,10 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         if !found.iter().any(|found| found.message.contains(why)) {
             wrong.push(format!("{lines}: {found:?}"));
         }
+    }
+    // Where it has no effect for BuildKit it has none here.
+    for lines in ["COPY --link=false a /d", "COPY --link --chmod=600 a /d", "ADD --chmod=600 --link https://e.org/x /d"] {
+        assert!(!kdl(lines).contains("link="), "{lines}: {}", kdl(lines));
     }
     let text = "FROM base AS b\nRUN make\nFROM base\nRUN --mount=type=bind,FROM=b,target=/t true\n";
     assert!(app(text).1.contains_key("app.b"), "the stage is needed, however the key is written");

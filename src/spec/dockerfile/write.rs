@@ -492,10 +492,11 @@ impl<'a> Writer<'a> {
                 "checksum" => flags.checksum = some()?,
                 "unpack" => unpack = Some(on()?),
                 "keep-git-dir" => flags.keep_git = on()?,
-                // `--link` needs nothing: layers are independent of each other anyway.
-                _ => drop(on()?),
+                _ => copy.link = on()?,
             }
         }
+        // As for BuildKit, `--link` has no effect together with `--chmod`.
+        copy.link &= copy.mode.is_none();
         let mut words: Vec<String> = match json(&one.rest) {
             Some(words) => words.iter().map(|word| self.text(word)).collect::<Result<_, _>>()?,
             None => {
@@ -555,6 +556,7 @@ impl<'a> Writer<'a> {
                 exclude: copy.exclude.clone(),
                 unpack: unpack.unwrap_or(false),
                 as_docker: true,
+                link: copy.link,
             };
             self.step(Step::Add(add), &one.place);
         }
