@@ -115,6 +115,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
             .flatten()
             .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
             .collect(),
+        author: value["author"].as_str().filter(|author| !author.is_empty()).map(str::to_owned),
         volumes: keys("Volumes"),
         stop_signal: Some(signal.strip_prefix("SIG").unwrap_or(&signal).to_owned()).filter(|signal| !signal.is_empty()),
         shell: words(&inner["Shell"]),
@@ -221,6 +222,9 @@ fn document(
         )
         .build()?;
     let mut value = serde_json::to_value(&built)?;
+    if let Some(author) = &config.author {
+        value["author"] = author.clone().into();
+    }
     // OCI's specification has no health check, but every tool reads Docker's field.
     if let Some(health) = &config.health {
         value["config"]["Healthcheck"] = healthcheck(health, &config.shell());
@@ -286,5 +290,19 @@ mod tests {
             (0..5).map(|_| save(&store, &config, &[], EPOCH).unwrap().digest).collect();
         assert_eq!(digests.len(), 1);
         assert_eq!(load(&store, digests.first().unwrap()).unwrap().config, config);
+    }
+
+    #[test]
+    fn the_author_is_beside_the_configuration_for_containers() {
+        let written = |author: Option<&str>| {
+            let config = Config { author: author.map(str::to_owned), ..Config::default() };
+            let value = document(&config, &[], EPOCH).unwrap();
+            assert_eq!(parse(value.to_string().as_bytes()).unwrap().0.author, config.author);
+            value
+        };
+        assert_eq!(written(Some("Jo <jo@example.org>"))["author"], "Jo <jo@example.org>");
+        assert!(written(None).get("author").is_none());
+        // What others write for nobody is nobody.
+        assert_eq!(parse(br#"{"author":""}"#).unwrap().0.author, None);
     }
 }

@@ -21,6 +21,8 @@ pub struct Config {
     #[serde(default)]
     pub onbuild: Vec<String>,
     pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub health: Option<Health>,

@@ -406,6 +406,9 @@ fn finish(image: &crate::project::Image, mut config: Config) -> Config {
     }
     // The ONBUILD instructions of the base have been executed by now.
     config.onbuild.clone_from(&image.onbuild);
+    if image.author.is_some() {
+        config.author.clone_from(&image.author);
+    }
     config.labels.extend(image.labels.clone());
     for volume in &image.volumes {
         if !config.volumes.contains(volume) {
@@ -510,6 +513,9 @@ pub fn settings(image: &crate::project::Image, lock: &Lock) -> BTreeMap<String, 
             Step::Shell(words) => say("shell".into(), words.join(" ")),
             Step::Debian(_) | Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => {}
         }
+    }
+    if let Some(author) = &image.author {
+        say("author".into(), author.clone());
     }
     image.labels.iter().for_each(|(name, value)| say(format!("label.{name}"), value.clone()));
     for (name, words) in [("cmd", &image.cmd), ("entrypoint", &image.entrypoint)] {

@@ -28,6 +28,9 @@ pub struct Image {
     #[serde(default)]
     pub expose_sctp: Vec<(u16, u16)>,
     pub labels: BTreeMap<String, String>,
+    /// Who wrote it, as its configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     pub volumes: Vec<String>,
     pub stop_signal: Option<String>,
     pub healthcheck: Option<Health>,

@@ -197,6 +197,9 @@ impl Writer<'_> {
             let node = ports.iter().fold(Node::new("expose"), |node, ports| node.raw(&range(ports)));
             say(if protocol == "tcp" { node } else { node.prop("protocol", protocol) });
         }
+        if let Some(author) = &image.author {
+            say(Node::new("author").arg(author));
+        }
         if !image.labels.is_empty() {
             say(image.labels.iter().fold(Node::new("label"), |node, (name, value)| node.prop(name, value)));
         }

@@ -241,6 +241,7 @@ const IMAGE: Node = Node::new(
     HEALTHCHECK,
     Node::new("shell", "The shell for a `run` of one string.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).or(Default::Follows("`/bin/sh -c`")).rest("words", Text).many(),
     Node::new("squash", "Whether the layers of this image's own steps are merged into one.", "squash #true").args(&[arg("flag", Flag)]).or(Default::Flag(false)),
+    Node::new("author", "Who wrote the image: text in its configuration for other tools; without it, the base's.", "author \"Jo <jo@example.org>\"").args(&[arg("name", Text)]),
     Node::new("onbuild", "A Dockerfile instruction for images that start from this one.", "onbuild \"RUN make\"").args(&[arg("instruction", Text)]).many(),
     Node::new("arg", "Environment variables for the `run` steps below it, and not for the container.", "arg DEBIAN_FRONTEND=\"noninteractive\"").free(Plain).many(),
 ])

@@ -367,3 +367,20 @@ fn a_linked_copy_does_not_look_at_what_is_below_it() {
     let nodes = world.ok(&["convert", "dockerfile", "ctx/Dockerfile", "--context", "ctx"]);
     assert!(nodes.contains("copy \"a.txt\" to=\"/srv/conf\"") && nodes.contains("link=#true"), "{nodes}");
 }
+
+#[test]
+fn the_maintainer_is_the_author_and_is_inherited() {
+    if !is_root() {
+        return;
+    }
+    let nodes = "image \"app\" { dockerfile \"Dockerfile\" }\nimage \"above\" { from \"app\"; label a=\"b\"; }\nimage \"own\" { from \"app\"; author \"Me\"; }\n";
+    let world = World::new("maintainer", nodes);
+    world.write("Dockerfile", "FROM base AS one\nMAINTAINER Jo <jo@example.org>\nFROM one\nENV A=1\n");
+    world.ok(&["build"]);
+    for (image, author) in [("app", "Jo <jo@example.org>"), ("above", "Jo <jo@example.org>"), ("own", "Me")] {
+        let found: serde_json::Value = serde_json::from_str(&world.ok(&["image", "inspect", image])).unwrap();
+        assert_eq!((&found["config"]["author"], found["config"]["config"]["Labels"].get("maintainer")), (&author.into(), None));
+    }
+    let converted = world.ok(&["convert", "dockerfile", "Dockerfile"]);
+    assert!(converted.contains("author \"Jo <jo@example.org>\""), "{converted}");
+}

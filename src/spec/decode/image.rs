@@ -38,7 +38,7 @@ impl Decoder<'_> {
             }
         }
         let words = |name: &str| node.child(name).map(Tree::words);
-        for name in ["cmd", "entrypoint", "healthcheck", "stop-signal", "expose", "label", "volume"] {
+        for name in ["cmd", "entrypoint", "healthcheck", "stop-signal", "expose", "label", "volume", "author"] {
             if let Some(child) = node.child(name) {
                 self.places.insert(path.clone().node(name), child.place.clone());
             }
@@ -53,6 +53,7 @@ impl Decoder<'_> {
             expose_udp: exposed(node, "udp"),
             expose_sctp: exposed(node, "sctp"),
             labels: free(node, "label"),
+            author: node.child("author").and_then(Tree::text),
             onbuild: node.all("onbuild").filter_map(Tree::text).collect(),
             volumes: node.all("volume").flat_map(Tree::words).collect(),
             stop_signal: node.child("stop-signal").and_then(|child| self.signal(child)),

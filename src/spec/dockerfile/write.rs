@@ -214,7 +214,8 @@ impl<'a> Writer<'a> {
                 let pairs = self.pairs(rest)?;
                 self.image.labels.extend(pairs);
             }
-            "MAINTAINER" => drop(self.image.labels.entry("maintainer".into()).or_insert_with(|| rest.to_owned())),
+            "MAINTAINER" if rest.is_empty() => return Err("MAINTAINER needs a name".into()),
+            "MAINTAINER" => self.image.author = Some(rest.to_owned()),
             "WORKDIR" => {
                 let wanted = self.text(rest)?;
                 let workdir = clean(&self.given.workdir, &wanted);
