@@ -5,7 +5,7 @@
 
 use crate::model::bounds::image::{HEALTH_RETRIES, HEALTH_SPAN};
 use crate::model::{ARCHITECTURE, Context, Digest, Duration, Error, LayerInfo, PLATFORM, Result, time_text};
-use crate::plan::{Config, Image};
+use crate::plan::{Config, Image, merged_ports};
 use crate::project::{Health, Probe};
 use crate::store::Store;
 use oci_spec::image as oci;
@@ -83,17 +83,18 @@ pub fn parse(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
     let keys = |key: &str| -> Vec<String> { inner[key].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect() };
     let (mut expose, mut expose_udp, mut expose_sctp) = (Vec::new(), Vec::new(), Vec::new());
     for text in keys("ExposedPorts") {
-        let (port, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
-        let Ok(port) = port.parse::<u16>() else { continue };
+        let (ports, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+        // Older tools wrote ranges, others name each port of one.
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
         match protocol {
-            "udp" => expose_udp.push((port, port)),
-            "sctp" => expose_sctp.push((port, port)),
-            _ => expose.push((port, port)),
+            _ if first > last => {}
+            "udp" => expose_udp.push((first, last)),
+            "sctp" => expose_sctp.push((first, last)),
+            _ => expose.push((first, last)),
         }
     }
-    expose.sort_unstable();
-    expose_udp.sort_unstable();
-    expose_sctp.sort_unstable();
+    let [expose, expose_udp, expose_sctp] = [expose, expose_udp, expose_sctp].map(merged_ports);
     let signal = text("StopSignal");
     let config = Config {
         env: words(&inner["Env"])
@@ -290,6 +291,17 @@ mod tests {
             (0..5).map(|_| save(&store, &config, &[], EPOCH).unwrap().digest).collect();
         assert_eq!(digests.len(), 1);
         assert_eq!(load(&store, digests.first().unwrap()).unwrap().config, config);
+    }
+
+    #[test]
+    fn a_range_of_all_ports_is_each_of_them_for_others_and_one_for_us() {
+        let config = Config { expose: vec![(1, 65535)], expose_udp: vec![(7, 7), (9, 10)], ..Config::default() };
+        let value = document(&config, &[], EPOCH).unwrap();
+        assert_eq!(value["config"]["ExposedPorts"].as_object().unwrap().len(), 65535 + 3);
+        let read = parse(value.to_string().as_bytes()).unwrap().0;
+        assert_eq!((read.expose, read.expose_udp), (config.expose, config.expose_udp));
+        let others = br#"{"config":{"ExposedPorts":{"8000-8010/tcp":{},"8011":{},"9-8/tcp":{},"x/udp":{}}}}"#;
+        assert_eq!(parse(others).unwrap().0.expose, [(8000, 8011)]);
     }
 
     #[test]

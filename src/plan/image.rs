@@ -38,6 +38,25 @@ impl Config {
     }
 }
 
+/// Ranges of ports with each port in one of them, in order: ranges that overlap or meet become one.
+pub fn merged_ports(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u16, u16)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if u32::from(first) <= u32::from(before.1) + 1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+/// Ranges of ports as they are written in a project file.
+pub fn shown_ports(ranges: &[(u16, u16)]) -> String {
+    let one = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    ranges.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
 /// An image in the store.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Image {
@@ -73,4 +92,24 @@ pub enum StepInputs {
     Files(Digest),
     /// Only the layers below it.
     Below,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_kept_as_few_ranges() {
+        for (ranges, wanted) in [
+            (&[(80, 80), (81, 81), (83, 83)][..], "80-81 83"),
+            (&[(8000, 9000), (8500, 8500), (8999, 9001)], "8000-9001"),
+            (&[(65535, 65535), (1, 65535), (0, 0)], "0-65535"),
+            (&[(65534, 65534), (65535, 65535), (65535, 65535)], "65534-65535"),
+            (&[], ""),
+        ] {
+            assert_eq!(shown_ports(&merged_ports(ranges.to_vec())), wanted);
+        }
+        let each: Vec<(u16, u16)> = (1..=u16::MAX).rev().map(|port| (port, port)).collect();
+        assert_eq!(merged_ports(each), [(1, 65535)]);
+    }
 }

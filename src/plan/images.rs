@@ -4,7 +4,7 @@
 //! inputs: the layers below it and the files that it copies. So if an earlier step runs again and
 //! gives the same bytes, the rebuild stops there. [`walk`] also drives `build`, so plan and build agree.
 
-use super::image::{Config, Image, StepInputs};
+use super::image::{Config, Image, StepInputs, merged_ports, shown_ports};
 use super::observed::{Facts, StepRecord};
 use crate::lock::Lock;
 use crate::model::{Digest, LayerInfo, Name};
@@ -401,15 +401,14 @@ fn finish(image: &crate::project::Image, mut config: Config) -> Config {
         (&mut config.expose_sctp, &image.expose_sctp),
     ] {
         known.extend(more);
-        known.sort_unstable();
-        known.dedup();
+        *known = merged_ports(std::mem::take(known));
     }
     // The ONBUILD instructions of the base have been executed by now.
     config.onbuild.clone_from(&image.onbuild);
+    config.labels.extend(image.labels.clone());
     if image.author.is_some() {
         config.author.clone_from(&image.author);
     }
-    config.labels.extend(image.labels.clone());
     for volume in &image.volumes {
         if !config.volumes.contains(volume) {
             config.volumes.push(volume.clone());
@@ -514,19 +513,19 @@ pub fn settings(image: &crate::project::Image, lock: &Lock) -> BTreeMap<String, 
             Step::Debian(_) | Step::Copy(_) | Step::Add(_) | Step::Run(_) | Step::Folder(_) => {}
         }
     }
+    image.labels.iter().for_each(|(name, value)| say(format!("label.{name}"), value.clone()));
     if let Some(author) = &image.author {
         say("author".into(), author.clone());
     }
-    image.labels.iter().for_each(|(name, value)| say(format!("label.{name}"), value.clone()));
     for (name, words) in [("cmd", &image.cmd), ("entrypoint", &image.entrypoint)] {
         if let Some(words) = words {
             say(name.into(), words.join(" "));
         }
     }
-    if !image.expose.is_empty() {
-        let ports =
-            image.expose.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
-        say("expose".into(), ports.collect::<Vec<_>>().join(" "));
+    for (path, ports) in [("expose", &image.expose), ("expose.udp", &image.expose_udp), ("expose.sctp", &image.expose_sctp)] {
+        if !ports.is_empty() {
+            say(path.into(), shown_ports(&merged_ports(ports.clone())));
+        }
     }
     if !image.volumes.is_empty() {
         say("volume".into(), image.volumes.join(" "));

@@ -29,7 +29,7 @@ pub use change::{plan, settle};
 pub use compare::{Version, compare};
 pub use desired::{Desired, volume_aspect};
 pub use graph::{building, ending};
-pub use image::{Config, Image, StepOutput};
+pub use image::{Config, Image, StepOutput, merged_ports};
 pub use image_cause::{Known, step_cause};
 pub use images::{
     Import, Pending, Squash, Walk, configure, copy_is_known, image_key, locked_images, recorded_steps, settings, step_records,

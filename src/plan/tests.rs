@@ -1011,3 +1011,26 @@ fn a_plan_tells_in_which_order_containers_are_down() {
     assert_eq!(seen.downtime, [vec!["web-1"], vec!["web-2"], vec!["web-3"]]);
     assert_eq!(seen.containers[0].used_by.keys().map(Name::as_str).collect::<Vec<_>>(), ["proxy"]);
 }
+
+#[test]
+fn an_image_has_what_its_base_has_unless_it_says_otherwise() {
+    use super::image::Config;
+    use super::images::{configure, settings};
+    let base = Config { author: Some("Jo".into()), expose: vec![(80, 80), (443, 443)], ..Config::default() };
+    let image = |author: Option<&str>, expose: Vec<(u16, u16)>| crate::project::Image {
+        author: author.map(str::to_owned),
+        expose_udp: expose.clone(),
+        expose,
+        ..crate::project::Image::default()
+    };
+    let above = configure(&image(None, vec![(81, 90)]), base.clone());
+    assert_eq!(
+        (above.author.as_deref(), above.expose, above.expose_udp),
+        (Some("Jo"), vec![(80, 90), (443, 443)], vec![(81, 90)])
+    );
+    let all = configure(&image(Some("Me"), vec![(1, 65535)]), base);
+    assert_eq!((all.author.as_deref(), all.expose), (Some("Me"), vec![(1, 65535)]));
+    // What is compared to name a cause is as short as what was written.
+    let said = settings(&image(Some("Me"), vec![(80, 80), (1, 65535)]), &Lock::default());
+    assert_eq!((said["author"].as_str(), said["expose"].as_str(), said["expose.udp"].as_str()), ("Me", "1-65535", "1-65535"));
+}
