@@ -330,6 +330,7 @@ impl Planner<'_> {
                 Deed::Start(How::FreshIfImageChanges) => {
                     let image = &wish.image_name;
                     causes.extend(rebuilt.map(|deeper| deeper.under(format!("the image {image} is rebuilt"))));
+                    causes.extend(self.known.covered(wish));
                     "if the image changes"
                 }
                 Deed::Start(_) if wish.is_job() => {

@@ -3,13 +3,24 @@
 use super::cause::Cause;
 use super::desired::Desired;
 use super::difference::change_of;
+use super::hidden::{Covered, covered};
 use super::image_cause::{Known, cause};
+use super::images::step_records;
 use super::observed::{Down, Seen};
 use crate::project::NodePath;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 impl Known<'_> {
+    /// That a mount of the container hides a file because of which its image is built again.
+    pub fn covered(&self, wish: &Desired) -> Option<Cause> {
+        let (image, before) = (self.project.images.get(&wish.image_name)?, self.observed.record.images.get(&wish.image_name)?);
+        let now = step_records(self.project, self.lock, &wish.image_name, self.facts);
+        let Covered { file, mount } = covered(image, self.facts, before, &now, wish)?;
+        let text = format!("{file} is covered by the mount at {mount} here; an ignore file would keep it out of the image");
+        Some(self.at(&NodePath::container(&wish.container).named("mount", mount), text))
+    }
+
     /// Why a container does not run.
     pub fn why_down(&self, wish: &Desired, all: &BTreeMap<String, Desired>, otherwise: &str) -> Cause {
         match self.observed.containers.get(&wish.name) {

@@ -12,6 +12,7 @@ mod deed;
 mod desired;
 mod difference;
 mod graph;
+mod hidden;
 mod image;
 mod image_cause;
 mod images;

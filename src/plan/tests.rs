@@ -1034,3 +1034,29 @@ fn an_image_has_what_its_base_has_unless_it_says_otherwise() {
     let said = settings(&image(Some("Me"), vec![(80, 80), (1, 65535)]), &Lock::default());
     assert_eq!((said["author"].as_str(), said["expose"].as_str(), said["expose.udp"].as_str()), ("Me", "1-65535", "1-65535"));
 }
+
+#[test]
+fn a_mount_that_hides_what_changed_is_named() {
+    let shop = |mount: &str, to: &str| {
+        let text = SHOP.replace("    secret \"key\"\n    network", &format!("    secret \"key\"\n    {mount}\n    network"));
+        text.replace("to=\"/srv\"", &format!("to=\"{to}\""))
+    };
+    let told = |mount: &str, to: &str| {
+        let mut host = Host::new(&shop(mount, to));
+        host.resolve("1");
+        host.converge();
+        host.files.insert("app/main.py".into(), "2".into());
+        let lines = host.lines();
+        let line = lines.lines().find(|line| line.contains("Container web-1")).unwrap().to_owned();
+        assert!(line.contains("if the image changes") && line.contains("app/main.py changed"), "{line}");
+        line.split("; ").nth(1).map(|said| said.split(" here").next().unwrap().to_owned())
+    };
+    let covered = |at: &str| Some(format!("app/main.py is covered by the mount at {at}"));
+    assert_eq!(told("mount bind=\"app\" to=\"/srv\"", "/srv"), covered("/srv"));
+    assert_eq!(told("mount bind=\"app\" to=\"/srv\"", "/srv/deep/"), covered("/srv"));
+    assert_eq!(told("tmpfs \"/srv/main.py\"", "/srv/"), covered("/srv/main.py"));
+    // Another directory, one that only begins alike, and none.
+    assert_eq!(told("mount bind=\"app\" to=\"/srv/other\"", "/srv"), None);
+    assert_eq!(told("mount bind=\"app\" to=\"/sr\"", "/srv"), None);
+    assert_eq!(told("", "/srv"), None);
+}
