@@ -31,6 +31,7 @@ pub fn examine(home: &Home, folder: &Path) -> Vec<Finding> {
     let overlay = file_systems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay")
         || Path::new("/sys/module/overlay").exists();
     let nftables = network::generation();
+    let servers = network::out_of_reach();
     let mirror = Mirrors::find("bookworm", None, &[], &Settings::for_folder(folder));
     vec![
         Finding {
@@ -61,6 +62,17 @@ pub fn examine(home: &Home, folder: &Path) -> Vec<Finding> {
             well: nftables.is_ok(),
             says: nftables
                 .map_or_else(|error| format!("networks need it: {}", error.chain()), |_| "the kernel has nf_tables".into()),
+        },
+        Finding {
+            what: "names",
+            well: matches!(servers, Ok(None)),
+            says: match servers {
+                Ok(None) => "containers reach a name server of the host".into(),
+                Ok(Some(why)) => format!(
+                    "containers reach no name server: {why}; add `nameserver ADDRESS` to /etc/resolv.conf, or `dns` to each container"
+                ),
+                Err(error) => error.chain(),
+            },
         },
         Finding {
             what: "packages",

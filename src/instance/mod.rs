@@ -12,6 +12,7 @@ mod env_file;
 mod generations;
 mod history;
 mod identity;
+mod nameless;
 mod observe;
 mod paths;
 mod project;

@@ -6,6 +6,7 @@
 use super::absent::absent;
 use super::generations::Generation;
 use super::identity::{Checkout, Instance};
+use super::nameless::nameless;
 use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
@@ -165,6 +166,7 @@ pub fn findings_if(options: &Options, instead: &BTreeMap<String, String>) -> Res
     let mut loaded = spec::load(&options.file, &options.choices, &disk);
     if let Ok(project) = &loaded.project {
         loaded.diagnostics.extend(absent(project, &loaded.places, &[options.source(), &options.folder]));
+        loaded.diagnostics.extend(nameless(project, &loaded.places));
     }
     Ok(loaded)
 }
@@ -210,7 +212,9 @@ impl From<Error> for LoadError {
 pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadError> {
     let mut instance = options.instance();
     let cache = instance.state().join("decoded.json");
-    if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options, &instance)) {
+    // What the host lacks is shown in the file, so the file is read.
+    let is_silent = |kept: &Kept| nameless(&kept.project, &kept.places).is_empty();
+    if let Some(kept) = read_json::<Kept>(&cache).filter(|kept| current(kept, options, &instance) && is_silent(kept)) {
         instance.project = kept.project.name.to_string();
         return Ok(LoadedProject {
             instance,

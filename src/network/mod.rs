@@ -22,7 +22,7 @@ pub use ledger::{BuildNetwork, Known, Reservation, build_networks, known, lock_l
 pub use link_settings::Loopback;
 pub use links::{BridgeSpec, bridges, connect, delete_group, delete_links, ensure_bridges, no_bridges, open_loopback, routes};
 pub use owner::{borrow_sockets, port_owner};
-pub use resolver::{Servers, resolver};
+pub use resolver::{Servers, out_of_reach, resolver};
 
 use std::fs;
 

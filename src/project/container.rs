@@ -55,6 +55,9 @@ pub struct Container {
     pub init: bool,
     pub tty: bool,
     pub log: Log,
+    /// The name servers that it asks in place of the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
     pub extra_hosts: Vec<(String, String)>,
     pub labels: BTreeMap<String, String>,
     pub namespaces: Namespaces,

@@ -69,11 +69,14 @@ pub fn hostname(one: &Desired) -> String {
     one.spec.hostname.clone().or_else(of_host).unwrap_or_else(|| one.name.clone())
 }
 
-/// The host's name servers, without those that a container cannot reach.
+/// The container's own name servers, or else the host's, without those that it cannot reach.
 ///
 /// # Errors
 /// Fails when the host's files cannot be read.
 pub fn resolver(one: &Desired) -> Result<String> {
+    if !one.spec.dns.is_empty() {
+        return network::resolver(Servers::Given(&one.spec.dns));
+    }
     let own = one.spec.namespaces.network == NetworkMode::Own;
     if own && one.networks.iter().all(|attached| attached.record.internal) {
         return Ok("# this container is on internal networks only\n".into());

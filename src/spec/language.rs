@@ -533,7 +533,10 @@ const CONTAINER_CHILDREN: &[Node] = &[
             Text,
             "where to: for syslog udp://HOST:PORT, tcp://HOST:PORT or a socket's path (/dev/log if not given); for otlp the collector's URL (http://127.0.0.1:4318 if not given); for json-file the file",
         )])]),
-    Node::new("dns", "Name servers.", "dns \"10.0.0.1\"").args(&[arg("address", Address)]).rest("addresses", Address).later(),
+    Node::new("dns", "The name servers that it asks, at most three.", "dns \"10.0.0.1\"")
+        .args(&[arg("address", Address)])
+        .or(Default::Follows("those of the host that it reaches"))
+        .rest("addresses", Address),
     Node::new(
         "extra-host",
         "A further line of /etc/hosts; the address \"host-gateway\" is the host's.",

@@ -197,7 +197,7 @@ fn what_is_not_supported_yet_is_refused_by_up_and_not_by_check() {
         return;
     }
     let world =
-        World::new("later", r#"container "c" { image "docker.io/library/redis:7"; dns "10.0.0.1"; limits { egress "1MiB" }; }"#);
+        World::new("later", r#"container "c" { image "docker.io/library/redis:7"; limits { egress "1MiB"; ingress "1MiB"; }; }"#);
     assert_eq!(world.run(&["check"]).code, 0);
     let ran = world.fails(&["up"]);
     assert_eq!(ran.err.matches("help: the file is valid").count(), 2, "{}", ran.err);

@@ -1,6 +1,6 @@
 //! Networks: names, isolation, published ports, and ports that other programs already have.
 
-use crate::world::{World, eventually, get, is_root};
+use crate::world::{World, eventually, get, is_root, stead};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
@@ -367,4 +367,51 @@ fn thousands_of_ports_are_published_from_a_login_shell() {
     assert!(running.iter_mut().all(|exec| exec.wait().unwrap().success()));
     assert!(limited("down").status.success());
     world.assert_nothing_left();
+}
+
+#[test]
+fn containers_without_a_name_server_are_told_and_can_have_their_own() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "nameless",
+        "container \"c\" { image \"base\"; stop-grace \"100ms\"; cmd \"sleep\" \"1000\"; }\nnetwork \"in\" internal=#true\ncontainer \"inside\" { image \"base\"; network \"in\"; cmd \"true\"; }\n",
+    );
+    let script = "mount --bind \"$0\" /etc/resolv.conf; r=/run/systemd/resolve/resolv.conf; test ! -e $r || mount --bind /dev/null $r; exec \"$@\"";
+    let where_servers_are = |servers: &str, args: &[&str]| {
+        world.write("servers", servers);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script]).arg(world.folder.join("servers")).arg(stead()).args(args);
+        command.current_dir(&world.folder).env("STEAD_ROOT", &world.root).env("NO_COLOR", "1");
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout))
+    };
+    for (servers, why) in [
+        ("nameserver 127.0.0.1\nnameserver ::1\n", "127.0.0.1 is on the host's loopback"),
+        ("nameserver 2001:db8::1\n", "2001:db8::1 is IPv6"),
+        ("search lan\n", "names none"),
+    ] {
+        for command in ["check", "plan"] {
+            let (code, said) = where_servers_are(servers, &[command]);
+            assert!(code == Some(0) && said.contains("container c reaches no name server") && said.contains(why), "{said}");
+            assert!(said.contains("dns \"ADDRESS\"") && !said.contains("inside"), "{said}");
+        }
+        let (code, said) = where_servers_are(servers, &["doctor"]);
+        assert!(code == Some(1) && said.contains(why), "{said}");
+    }
+    let (code, said) = where_servers_are("nameserver 127.0.0.53\nnameserver 192.0.2.53\n", &["check"]);
+    assert!(code == Some(0) && !said.contains("name server"), "{said}");
+    world.edit("image \"base\"; stop-grace", "image \"base\"; dns \"192.0.2.7\" \"192.0.2.8\"; stop-grace");
+    let (code, said) = where_servers_are("nameserver 127.0.0.1\n", &["check"]);
+    assert!(code == Some(0) && !said.contains("name server"), "{said}");
+    world.ok(&["up"]);
+    assert_eq!(world.exec("c", "grep ^nameserver /etc/resolv.conf"), "nameserver 192.0.2.7\nnameserver 192.0.2.8");
+    world.edit(" \"192.0.2.8\"", "");
+    assert!(world.ok(&["plan"]).contains("dns"));
+    world.ok(&["up"]);
+    assert_eq!(world.exec("c", "grep ^nameserver /etc/resolv.conf"), "nameserver 192.0.2.7");
+    world.edit("\"192.0.2.7\"", "\"192.0.2.1\" \"192.0.2.2\" \"192.0.2.3\" \"192.0.2.4\"");
+    assert!(world.fails(&["check"]).err.contains("at most 3 name servers"));
+    world.ok(&["down"]);
 }

@@ -2,7 +2,11 @@
 
 use super::limits::log;
 use super::*;
+use std::net::Ipv4Addr;
 use std::path::Component;
+
+/// How many name servers glibc asks (resolv.conf(5), `MAXNS`).
+const SERVERS: usize = 3;
 
 impl Decoder<'_> {
     pub(super) fn container(&mut self, node: &Tree, path: &NodePath) -> Option<Container> {
@@ -133,6 +137,7 @@ impl Decoder<'_> {
             init: flag("init")?,
             tty: flag("tty")?,
             log: node.child("log").and_then(log)?,
+            dns: self.dns(node),
             extra_hosts: node.all("extra-host").filter_map(|child| self.extra_host(child)).collect(),
             labels: free(node, "label"),
             namespaces: node.child("namespace").map(namespaces).unwrap_or_default(),
@@ -292,6 +297,16 @@ impl Decoder<'_> {
     }
 
     /// A line of /etc/hosts: what is no host name or no address would be read as something else, or not at all.
+    fn dns(&mut self, node: &Tree) -> Vec<Ipv4Addr> {
+        let Some(child) = node.child("dns") else { return Vec::new() };
+        if child.args.len() > SERVERS {
+            let message = format!("a program asks at most {SERVERS} name servers, and here are {}", child.args.len());
+            let diagnostic = Diagnostic::error("wrong-value", child.place.clone(), message);
+            self.sink.push(diagnostic.help("keep those that know all names: the next is asked only if one does not answer"));
+        }
+        child.words().iter().filter_map(|word| word.parse().ok()).collect()
+    }
+
     fn extra_host(&mut self, node: &Tree) -> Option<(String, String)> {
         let (name, address) = (node.text()?, node.arg(1).and_then(as_text)?);
         let legal = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
