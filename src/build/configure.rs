@@ -82,9 +82,10 @@ impl Builder<'_> {
         let epoch = BTreeMap::from([("SOURCE_DATE_EPOCH".to_owned(), self.lock.epoch.to_string())]);
         let plain = Pending { config: crate::plan::Config::default(), args: epoch, ..pending.clone() };
         let report = |line: String| (self.report)(super::Event::Output { image: name.clone(), line });
-        run::run(&command, &plain, around, None, &layers, (self.store, &staging, &tree), &report).context(|| {
-            format!("the packages of `{}` cannot be configured", describe(&crate::project::Step::Debian(debian.clone())))
-        })?;
+        let step = crate::project::Step::Debian(debian.clone());
+        let ran = run::run(&command, &plain, around, None, &layers, (self.store, &staging, &tree), &report);
+        let devices = ran.context(|| format!("the packages of `{}` cannot be configured", describe(&step)))?;
+        self.tell_devices(name, &step, devices);
         debian::scrub(&tree, self.lock.epoch)?;
         Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() })
     }

@@ -76,6 +76,12 @@ pub enum Event {
         image: Name,
         packages: Vec<String>,
     },
+    /// Devices that a command made, and that are not in its layer.
+    LeftOut {
+        image: Name,
+        step: String,
+        paths: Vec<PathBuf>,
+    },
 }
 
 /// Everything a build needs.

@@ -69,7 +69,7 @@ pub fn folders(staging: &Staging) -> Result<()> {
     Ok(())
 }
 
-/// Runs a step's command; its writes are in `tree` afterwards.
+/// Runs a step's command; its writes are in `tree` afterwards. Returns the paths of devices that it made, which are left out.
 ///
 /// # Errors
 /// Fails when the command fails; the error has its last lines.
@@ -81,7 +81,7 @@ pub fn run(
     layers: &[PathBuf],
     (store, staging, tree): (&Store, &Staging, &Path),
     report: &dyn Fn(String),
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
     folders(staging)?;
     // Files that are already in the tree belong to the image, too.
     let missing = missing_targets(&[layers, &[tree.to_owned()]].concat(), &around);

@@ -63,8 +63,10 @@ impl Builder<'_> {
             let report = |line: String| (self.report)(Event::Output { image: name.clone(), line });
             let around = self.around(name, run, pending, &staging)?;
             let (interface, _network) = self.interface(run.network)?.unzip();
-            run::run(run, pending, around, interface, &self.paths(&pending.layers), (self.store, &staging, &tree), &report)
+            let layers = self.paths(&pending.layers);
+            let devices = run::run(run, pending, around, interface, &layers, (self.store, &staging, &tree), &report)
                 .map_err(|error| advise(error, name, run))?;
+            self.tell_devices(name, step, devices);
             return Ok(StepOutput { layer: self.adopt(&tree)?, skipped: Vec::new() });
         }
         if let Step::Debian(debian) = step
@@ -127,6 +129,13 @@ impl Builder<'_> {
         let last = LastCopy { layer: layer.clone(), manner, listing: listing(self.store, files)?, checkpoints };
         self.store.put_result(&key, Refers::to(layer.diff_id).bringing(last.listing), &last)?;
         Ok(Some(layer))
+    }
+
+    /// Tells which devices a step's command made: images have none.
+    pub(super) fn tell_devices(&self, name: &Name, step: &Step, paths: Vec<PathBuf>) {
+        if !paths.is_empty() {
+            (self.report)(Event::LeftOut { image: name.clone(), step: describe(step), paths });
+        }
     }
 
     /// Makes the tree of a step that runs no command.

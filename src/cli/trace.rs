@@ -216,7 +216,7 @@ impl Seen {
             }
             Event::Finished { image, .. } => self.close_step(image, at, "done"),
             Event::Failed { image } => self.close_step(image, at, "failed"),
-            Event::Output { .. } | Event::Skipped { .. } => {}
+            Event::Output { .. } | Event::Skipped { .. } | Event::LeftOut { .. } => {}
         }
     }
 

@@ -667,3 +667,28 @@ fn the_cause_of_a_step_is_named_whatever_it_is() {
     let plan = world.ok(&["plan"]);
     assert!(plan.contains("image base (build)") && plan.contains("stead.lock: base-files: its sha256 is 0000"), "{plan}");
 }
+
+#[test]
+fn devices_that_a_command_makes_are_told_and_left_out() {
+    if !is_root() {
+        return;
+    }
+    let script = "mkdir /srv/d; mknod /srv/d/null c 1 3; mknod /srv/d/loop b 7 0; mkfifo /srv/d/fifo; echo x > /srv/d/file; rm /etc/debian_version; mknod /etc/debian_version c 1 3";
+    let world = World::new(
+        "mknod",
+        &format!(
+            "image \"app\" {{ from \"base\"; run \"{script}\"; }}\nimage \"mark\" {{ from \"base\"; run \"mknod /srv/mark c 0 0\"; }}\n"
+        ),
+    );
+    let ran = world.run(&["build", "app"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let warning = ran.err.lines().find(|line| line.starts_with("warning: app:")).unwrap_or_else(|| panic!("{}", ran.err));
+    for told in ["mknod /srv/d/null", "/srv/d/loop", "/etc/debian_version", "not in the image", "`device`"] {
+        assert!(warning.contains(told), "{warning}");
+    }
+    let listed = world.ok(&["run", "-T", "app", "sh", "-c", "ls /srv/d; test -e /etc/debian_version; echo $?"]);
+    assert_eq!(listed, "fifo\nfile\n1\n", "what a device hid is not there again");
+    // What overlayfs itself means by such a device cannot be made by a command.
+    let ran = world.fails(&["build", "mark"]);
+    assert!(ran.err.contains("not permitted"), "{}", ran.err);
+}

@@ -8,6 +8,7 @@ use crate::model::{Name, Size};
 use crate::sys;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -250,6 +251,10 @@ impl Reporter for Shown {
                 );
                 self.lasting(Style::Dim.paint(text, color));
             }
+            Progress::Build(Event::LeftOut { image, step, paths }) => {
+                let text = self.private(&left_out(image.as_str(), &step, &paths));
+                self.lasting(Style::Change.paint("warning:", color) + " " + text);
+            }
             Progress::Container { name, what } => {
                 if matches!(what, "starting" | "stopping" | "running") {
                     self.at_work(&name, &format!("{what} …"));
@@ -268,9 +273,32 @@ impl Reporter for Shown {
     }
 }
 
+/// How many paths are named in one line.
+const NAMED: usize = 3;
+
+/// A sentence about devices that are not in an image.
+fn left_out(image: &str, step: &str, paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    let more = if paths.len() > NAMED { format!(" and {} more", paths.len() - NAMED) } else { String::new() };
+    let (is, are) = if paths.len() == 1 { ("a device, and it is", "it") } else { ("devices, and they are", "them") };
+    format!(
+        "{image}: `{step}` made {}{more}: {is} not in the image; give {are} to the container with `device`, or make {are} when it starts",
+        shown.join(", ")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_that_are_left_out_are_named_in_one_line() {
+        let paths = |count: usize| (1..=count).map(|n| PathBuf::from(format!("/srv/d{n}"))).collect::<Vec<_>>();
+        let told = |count: usize| left_out("app", "run mknod …", &paths(count));
+        assert!(told(1).starts_with("app: `run mknod …` made /srv/d1: a device, and it is not in the image;"), "{}", told(1));
+        assert!(told(3).contains("made /srv/d1, /srv/d2, /srv/d3: devices, and they are"), "{}", told(3));
+        assert!(told(5).contains("/srv/d3 and 2 more: devices"), "{}", told(5));
+    }
 
     #[test]
     fn a_line_shows_its_time_however_narrow_the_terminal_is() {
