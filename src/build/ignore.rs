@@ -4,6 +4,7 @@ use crate::model::{Pattern, bounds, text_of};
 use crate::project::BuildContext;
 use crate::sys::{ProjectFiles, Unread};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,12 +76,18 @@ impl Ignore {
 
     /// Adds the patterns of a file; returns whether the file exists.
     fn file(&mut self, files: &ProjectFiles, name: &str) -> Result<bool, String> {
+        let failed = |why: &dyn Display, help: &str| Err(format!("cannot read {name}, and so nothing is copied: {why}\n{help}"));
         let bytes = match files.own(name, bounds::IGNORE_FILE) {
             Ok(bytes) => bytes,
-            Err(Unread::Absent) => return Ok(false),
-            Err(why) => return Err(format!("cannot read {name}, and so nothing is copied: {why}")),
+            Err(Unread::Absent) => match files.is_link(name) {
+                Ok(false) => return Ok(false),
+                Ok(true) => return failed(&"it is a link to a file that is not there", "make that file, or remove the link"),
+                Err(why) => return failed(&why, way_out(&why)),
+            },
+            Err(why) => return failed(&why, way_out(&why)),
         };
-        self.add(name, &text_of(name, bytes)?)?;
+        let not_text = "the rest of the file counts only if all of it is text; for a name that is not UTF-8 write `*`";
+        self.add(name, &text_of(name, bytes).map_err(|why| format!("{why}\n{not_text}"))?)?;
         Ok(true)
     }
 
@@ -161,6 +168,17 @@ impl Ignore {
     }
 }
 
+/// What to do about an ignore file that cannot be read. What it leaves out could be secret, so it is never passed over.
+fn way_out(why: &Unread) -> &'static str {
+    match why {
+        Unread::Denied => "let whoever runs stead read it: chmod a+r",
+        Unread::LeadsOut => "put a copy of the file in its place",
+        Unread::Folder => "rename the directory, and put a file with patterns in its place if something is to be left out",
+        Unread::TooLong(_) => "leave out whole directories: a pattern such as `build` is for all that is below",
+        Unread::Absent | Unread::Special(_) | Unread::Other(_) => "put a file with patterns in its place, or remove it",
+    }
+}
+
 /// The path of a pattern as Go's `filepath.Clean` gives it, without a slash in front.
 fn clean(text: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -228,6 +246,53 @@ mod tests {
             assert_eq!(Ignore::like_git(&patterns).unwrap().hides(path), wanted, "{patterns:?} {path}");
         }
         assert!(Ignore::like_git(&["[".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn an_ignore_file_that_cannot_be_read_is_told_with_cause_and_way_out() {
+        use std::fs;
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("ctx")).unwrap();
+        let context = BuildContext { folder: "ctx".into(), ignore: "Dockerfile.dockerignore".into() };
+        for (context, name) in [
+            (None, ".dockerignore"),
+            (None, ".steadignore"),
+            (Some(&context), "ctx/.dockerignore"),
+            (Some(&context), "Dockerfile.dockerignore"),
+        ] {
+            let path = folder.path().join(name);
+            let told = |why: &str, help: &str| {
+                let error = Ignore::of(folder.path(), context).unwrap_err();
+                let (message, advice) = error.split_once('\n').unwrap();
+                assert!(message.contains(name) && message.contains(why) && advice.contains(help), "{error}");
+            };
+            assert!(Ignore::of(folder.path(), context).is_ok());
+            fs::create_dir(&path).unwrap();
+            told("it is a directory", "rename the directory");
+            fs::remove_dir(&path).unwrap();
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            told("it is a FIFO", "with patterns");
+            fs::remove_file(&path).unwrap();
+            for (target, why, help) in [
+                ("nowhere", "not there", "remove the link"),
+                ("/etc/hostname", "leads out", "a copy"),
+                (name, "", "or remove it"),
+            ] {
+                let target = if target == name { path.file_name().unwrap().to_str().unwrap() } else { target };
+                symlink(target, &path).unwrap();
+                told(why, help);
+                fs::remove_file(&path).unwrap();
+            }
+            fs::write(&path, b"a\n\xe9\n").unwrap();
+            told(":2: this is not UTF-8", "write `*`");
+            if !nix::unistd::geteuid().is_root() {
+                fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+                told("permission denied", "chmod a+r");
+            }
+            fs::write(&path, "a\n").or_else(|_| fs::remove_file(&path)).unwrap();
+            assert!(Ignore::of(folder.path(), context).is_ok());
+        }
     }
 
     #[test]

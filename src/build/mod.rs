@@ -39,7 +39,7 @@ use crate::debian::Settings;
 use crate::fetch::Progress;
 use crate::image;
 use crate::lock::Lock;
-use crate::model::{Context, Digest, Error, LayerInfo, Name, Result};
+use crate::model::{Context, Digest, Error, LayerInfo, Name, Result, with_advice};
 use crate::plan::{Image, Import, Pending, Squash, StepOutput, Walk, copy_is_known, walk};
 use crate::project::{Copy, Debian, Locations, NodePath, Outside, Project, Step};
 use crate::registry;
@@ -154,7 +154,14 @@ impl Builder<'_> {
                 Walk::Unlocked => {
                     return Err(Error::new(format!("the inputs of image {name} are not locked")).hint("type `stead update`"));
                 }
-                Walk::Missing { step, why } => return Err(self.at(&NodePath::image(name).step(step).source(0), &why)),
+                Walk::Missing { step, why } => {
+                    let (why, advice) = with_advice(&why);
+                    let error = self.at(&NodePath::image(name).step(step).source(0), why);
+                    return Err(match advice {
+                        Some(advice) => error.hint(advice),
+                        None => error,
+                    });
+                }
                 Walk::NoArchive(why) => return Err(self.at(&NodePath::image(name).node("from"), &why)),
             }
         }

@@ -6,7 +6,7 @@ use super::graph::{Edge, Graph, Part, Vertex, graph};
 use crate::build::{StoreFacts, describe};
 use crate::instance::{Entry, LoadedProject, observe, read_history, read_lock};
 use crate::lock::Lock;
-use crate::model::{Error, Location, Name, Result, nearest};
+use crate::model::{Error, Location, Name, Result, nearest, with_advice};
 use crate::plan::{self, Cause, Change, Object, Observed, Planned, Walk};
 use crate::project::{Base, NodePath, ReplicaId, RunMount, Step};
 use crate::reconcile::{took as time, trusted};
@@ -289,7 +289,7 @@ impl Known<'_> {
             Walk::Step(next) if next.index < index => {
                 Some(cause(next.index).under(format!("step {} runs before it, and may give another result", next.index + 1)))
             }
-            Walk::Missing { step, why } if step <= index => plain(why),
+            Walk::Missing { step, why } if step <= index => plain(with_advice(&why).0.to_owned()),
             Walk::NoArchive(why) => plain(why),
             Walk::Blocked(other) => {
                 let change = |change: &Change| change.object == Object::Image && change.name == other.as_str();

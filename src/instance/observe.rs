@@ -7,7 +7,7 @@ use super::paths::leads;
 use super::project::LoadedProject;
 use super::source::SourceFiles;
 use crate::build::{ScanCache, Scanner, Sealed};
-use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
+use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of, with_advice};
 use crate::monitor::{self, State};
 use crate::network;
 use crate::plan::{ContainerRecord, Down, Drifted, JobState, Observed, Seen, TreeKind};
@@ -91,9 +91,10 @@ fn inputs(project: &Project, places: &Locations, scanner: &Scanner) -> Result<BT
                     files.extend(entries.map(|entry| (entry.from.clone(), Digest::of_json(&entry.kind).short(16))));
                 }
                 Err(why) => {
+                    let (why, advice) = with_advice(&why);
                     let error = Error::new(format!("cannot read the inputs of the job {name}: {why}"));
-                    let help = "inputs are relative to the project's directory, and ignore files can hide them";
-                    errors.push(error.hint(help).at(places.of(&NodePath::container(name).node("inputs"))));
+                    let usual = "inputs are relative to the project's directory, and ignore files can hide them";
+                    errors.push(error.hint(advice.unwrap_or(usual)).at(places.of(&NodePath::container(name).node("inputs"))));
                 }
             }
         }

@@ -47,6 +47,6 @@ pub use signal::{nearest_signal, signal_name, signal_number};
 pub use size::Size;
 pub use spelling::{spelled, unspelled};
 pub use subnet::Subnet;
-pub use text::text_of;
+pub use text::{text_of, with_advice};
 pub use time::{parse_date, parse_time, time_text};
 pub use visible::{is_unseen, visible, visible_json, visible_line};

@@ -15,6 +15,11 @@ pub fn text_of(file: &str, mut bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
+/// What is wrong, and the advice on a second line, if there is any.
+pub fn with_advice(why: &str) -> (&str, Option<&str>) {
+    why.split_once('\n').map_or((why, None), |(why, advice)| (why, Some(advice)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use super::turns::{Scene, Turns};
 use super::wants;
 use crate::lock::Lock;
 use crate::lock::remotes;
-use crate::model::{Digest, Error, Name, Result};
+use crate::model::{Digest, Error, Name, Result, with_advice};
 use crate::project::{Base, Locations, MountSource, NodePath, Outside, Project, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -157,8 +157,10 @@ impl Planner<'_> {
                 }
                 Walk::Missing { step, why } => {
                     let place = self.known.places.of(&NodePath::image(&name).step(step).source(0));
-                    let advice = "sources are relative to the project's directory, and ignore files can hide them";
-                    errors.push(Error::new(why).hint(advice).at(place));
+                    // What is wrong with an ignore file has a way out of its own.
+                    let usual = "sources are relative to the project's directory, and ignore files can hide them";
+                    let (why, advice) = with_advice(&why);
+                    errors.push(Error::new(why).hint(advice.unwrap_or(usual)).at(place));
                 }
                 Walk::NoArchive(why) => {
                     let place = self.known.places.of(&NodePath::image(&name).node("from"));

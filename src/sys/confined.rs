@@ -120,6 +120,19 @@ impl ProjectFiles {
         open(self.root.as_fd(), path.as_ref(), ResolveFlag::RESOLVE_BENEATH)
     }
 
+    /// Whether there is a symbolic link at this path, wherever it leads.
+    ///
+    /// # Errors
+    /// Returns the reason why that is not known.
+    pub fn is_link(&self, path: impl AsRef<Path>) -> Result<bool, Unread> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match look_up_with(self.root.as_fd(), path.as_ref(), flags, ResolveFlag::RESOLVE_BENEATH) {
+            Ok(found) => Ok(fstat(found)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits()),
+            Err(Unread::Absent) => Ok(false),
+            Err(why) => Err(why),
+        }
+    }
+
     /// A file's device number and inode number. Two paths with the same numbers lead to the same file.
     pub fn identity(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
         let found = look_up(self.root.as_fd(), path.as_ref(), ResolveFlag::RESOLVE_BENEATH).ok()?;
@@ -159,7 +172,11 @@ pub fn up_to(file: &File, limit: u64) -> Result<Vec<u8>, Unread> {
 
 /// Finds what a path leads to, without opening it.
 fn look_up(root: BorrowedFd<'_>, path: &Path, resolve: ResolveFlag) -> Result<OwnedFd, Unread> {
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    look_up_with(root, path, OFlag::O_PATH | OFlag::O_CLOEXEC, resolve)
+}
+
+fn look_up_with(root: BorrowedFd<'_>, path: &Path, flags: OFlag, resolve: ResolveFlag) -> Result<OwnedFd, Unread> {
+    let how = OpenHow::new().flags(flags).resolve(resolve | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     // The kernel asks for a retry when something was renamed meanwhile (openat2(2), EAGAIN).
     let mut tries = 0;
     loop {
@@ -227,6 +244,12 @@ mod tests {
         assert_eq!(files.own("inside", 6).unwrap(), b"inside");
         assert_eq!(files.identity("sub/in"), files.identity("inside"));
         assert_eq!(files.identity("sub/out"), None);
+        for (path, link) in
+            [("sub/in", true), ("sub/out", true), ("zero", true), ("inside", false), ("sub", false), ("no", false)]
+        {
+            assert_eq!(files.is_link(path).unwrap(), link, "{path}");
+        }
+        assert!(files.is_link("../outside").is_err());
     }
 
     #[test]

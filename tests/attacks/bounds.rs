@@ -398,6 +398,11 @@ fn an_ignore_file_that_cannot_be_read_lets_nothing_through() {
         fs::write(canary(&world).join("ignore"), "").unwrap();
         symlink("../canary/ignore", world.folder.join(".dockerignore")).unwrap();
         refused(&world, arguments, "leads out of the project's directory");
+        refused(&world, arguments, "help: put a copy of the file in its place");
+        fs::remove_file(world.folder.join(".dockerignore")).unwrap();
+        // A link that leads to nothing is not the same as no file.
+        symlink("nowhere", world.folder.join(".dockerignore")).unwrap();
+        refused(&world, arguments, "a link to a file that is not there");
         fs::remove_file(world.folder.join(".dockerignore")).unwrap();
     }
     // A byte order mark is not part of the first pattern, and é counts as one character.
