@@ -26,13 +26,21 @@ impl Name {
             return Err("a name has at most 40 characters".into());
         }
         if let Some(bad) = text.chars().find(|c| !legal(*c)) {
-            let mended: String = text.to_lowercase().chars().map(|c| if legal(c) { c } else { '-' }).collect();
-            return Err(format!("a name has lowercase letters, digits and hyphens, not {bad:?}; perhaps \"{mended}\""));
+            let bad = shown_letter(bad);
+            return Err(format!("a name has lowercase letters, digits and hyphens, not {bad}{}", Self::perhaps(text)));
         }
         if !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.ends_with('-') {
-            return Err("a name starts with a letter and does not end with a hyphen".into());
+            return Err(format!("a name starts with a letter and does not end with a hyphen{}", Self::perhaps(text)));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// A suggestion for a text that is no name, if something like it is one.
+    fn perhaps(text: &str) -> String {
+        let lower = text.to_lowercase();
+        let words = lower.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).filter(|word| !word.is_empty());
+        let mended = words.collect::<Vec<_>>().join("-");
+        if Self::parse(&mended).is_ok() { format!("; perhaps \"{mended}\"") } else { String::new() }
     }
 
     /// A placeholder for something that has no name yet; users cannot write it.
@@ -66,6 +74,17 @@ impl fmt::Display for Name {
 impl Borrow<str> for Name {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+/// A letter in a message about a text that must not have it.
+pub fn shown_letter(letter: char) -> String {
+    match letter {
+        ' ' => "a blank".into(),
+        '\n' | '\r' => "a line break".into(),
+        '\t' => "a tab".into(),
+        letter if letter.is_whitespace() => format!("a kind of blank (U+{:04X})", u32::from(letter)),
+        letter => format!("{letter:?}"),
     }
 }
 
@@ -130,6 +149,20 @@ mod tests {
         assert!(Name::parse("Web_App").unwrap_err().contains("web-app"));
         for bad in ["", "1a", "a-", &"a".repeat(41)] {
             assert!(Name::parse(bad).is_err(), "{bad}");
+        }
+        for (text, says) in [
+            ("a name:1", "not a blank; perhaps \"a-name-1\""),
+            (" web ", "not a blank; perhaps \"web\""),
+            ("web\tapp", "not a tab; perhaps \"web-app\""),
+            ("web\u{a0}app", "not a kind of blank (U+00A0); perhaps \"web-app\""),
+            ("shop/web:1", "not '/'; perhaps \"shop-web-1\""),
+            ("web-", "a hyphen; perhaps \"web\""),
+        ] {
+            assert!(Name::parse(text).unwrap_err().ends_with(says), "{text}: {:?}", Name::parse(text));
+        }
+        // What would be no name either is not suggested.
+        for text in ["ä", "1 a", "_", &format!("{} b", "a".repeat(39))] {
+            assert!(!Name::parse(text).unwrap_err().contains("perhaps"), "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Names of images in registries, as Docker users write them.
 
 use super::Digest;
+use super::name::shown_letter;
 use std::fmt;
 
 /// The registry that Docker uses when a name has none.
@@ -23,8 +24,19 @@ impl Reference {
     /// # Errors
     /// A sentence saying what is wrong with the name, and what may have been meant.
     pub fn parse(text: &str, host: &str) -> Result<Self, String> {
-        if let Some(rest) = ["https://", "http://", "docker://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
+        Self::strictly(text, host).map_err(|why| match mended(text).filter(|meant| Self::strictly(meant, host).is_ok()) {
+            Some(meant) => format!("{why}; perhaps \"{meant}\""),
+            None => why,
+        })
+    }
+
+    fn strictly(text: &str, host: &str) -> Result<Self, String> {
+        if let Some(rest) = SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme)) {
             return Err(format!("\"{text}\" is a URL; a name of an image has no scheme: \"{rest}\""));
+        }
+        if let Some(blank) = text.chars().find(|letter| letter.is_whitespace() || letter.is_control()) {
+            let shown = text.escape_debug();
+            return Err(format!("\"{shown}\" is not an image name: it has {}", shown_letter(blank)));
         }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(Self::digest(digest)?)),
@@ -89,6 +101,47 @@ impl fmt::Display for Reference {
     }
 }
 
+/// What begins a name that was copied from elsewhere.
+const SCHEMES: [&str; 3] = ["https://", "http://", "docker://"];
+
+/// What may have been meant by a text that is no name.
+fn mended(text: &str) -> Option<String> {
+    let text = text.trim();
+    if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+        return None;
+    }
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let (name, tag) = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    };
+    // What is not legal in a part of a name comes to one hyphen.
+    let legal = |text: &str, keeps: &dyn Fn(char) -> bool| -> String {
+        let words = text.split(|letter| !keeps(letter)).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join("-")
+    };
+    let lower = name.to_lowercase();
+    let (host, rest) = match name.split_once('/') {
+        Some((first, rest)) if is_host(first) && check_host(first).is_ok() && !rest.is_empty() => {
+            (Some(first), rest.to_lowercase())
+        }
+        Some((first, _)) if is_host(first) && !first.contains(char::is_whitespace) => return None,
+        _ => (None, lower),
+    };
+    let part = |part: &str| {
+        let whole = legal(part, &|letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._-".contains(letter));
+        whole.trim_matches(['.', '_', '-']).to_owned()
+    };
+    let parts = host.map(str::to_owned).into_iter().chain(rest.split('/').map(part).filter(|part| !part.is_empty()));
+    let mut meant = parts.collect::<Vec<_>>().join("/");
+    let tag = tag.map(|tag| legal(tag, &|letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter)));
+    if let Some(tag) = tag.as_deref().map(|tag| tag.trim_start_matches(['.', '-'])).filter(|tag| !tag.is_empty()) {
+        meant = format!("{meant}:{tag}");
+    }
+    digest.into_iter().for_each(|digest| meant = format!("{meant}@{digest}"));
+    Some(meant)
+}
+
 /// Whether the first part of a name is a host, by Docker's rule.
 fn is_host(part: &str) -> bool {
     part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase())
@@ -142,9 +195,9 @@ fn check_repository(repository: &str, whole: &str) -> Result<(), String> {
             alphanumeric = false;
         }
         if !good || !alphanumeric {
-            let lower = whole.to_lowercase();
-            let meant = if lower == whole { String::new() } else { format!("; perhaps \"{lower}\"") };
-            return Err(format!("\"{whole}\" is not an image name: its parts have lowercase letters and digits{meant}"));
+            let strange = part.chars().find(|c| !c.is_ascii_lowercase() && !c.is_ascii_digit() && !"._-".contains(*c));
+            let strange = strange.map_or_else(String::new, |letter| format!(", not {}", shown_letter(letter)));
+            return Err(format!("\"{whole}\" is not an image name: its parts have lowercase letters and digits{strange}"));
         }
     }
     Ok(())
@@ -195,11 +248,25 @@ mod tests {
             ("a/b-", "is not an image name"),
             ("a/../b", "is not an image name"),
             ("host:99999/x", "no host"),
-            ("ho st.x/y", "no host"),
+            ("ho st.x/y", "has a blank"),
+            ("a name:1", "\"a name:1\" is not an image name: it has a blank; perhaps \"a-name:1\""),
+            (" redis:7 ", "has a blank; perhaps \"redis:7\""),
+            ("redis:7\n", "\"redis:7\\n\" is not an image name: it has a line break; perhaps \"redis:7\""),
+            ("redis:7 alpine", "has a blank; perhaps \"redis:7-alpine\""),
+            ("shop/web&api", "not '&'; perhaps \"shop/web-api\""),
+            ("Shop/Web:V1", "perhaps \"Shop/web:V1\""),
+            ("redis: 7", "has a blank; perhaps \"redis:7\""),
+            ("redis:", "perhaps \"redis\""),
+            ("ghcr.io/a//b", "perhaps \"ghcr.io/a/b\""),
         ] {
             let found = Reference::parse(text, DOCKER_HUB).unwrap_err();
             assert!(found.contains(why), "{text}: {found}");
         }
         assert!(Reference::parse(&"a".repeat(300), DOCKER_HUB).is_err());
+        // What would be wrong, too, is not suggested.
+        for text in ["redis@sha256:12", "host:99999/x", "ghcr.io/", "", "é", "a b@sha256:1"] {
+            let found = Reference::parse(text, DOCKER_HUB).unwrap_err();
+            assert!(!found.contains("perhaps"), "{text}: {found}");
+        }
     }
 }

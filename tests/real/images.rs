@@ -107,3 +107,28 @@ fn bills_of_materials_name_what_the_lock_names() {
     assert!(materials.iter().any(|one| one["uri"].as_str().unwrap().starts_with("pkg:deb/debian/python3@")), "{provenance}");
     assert_eq!(spdx, read(&["image", "sbom", "base"]), "the same image, the same text");
 }
+
+#[test]
+fn names_that_are_none_are_told_with_what_is_wrong_and_what_was_meant() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("wrong-names", r#"container "c" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }"#);
+    world.ok(&["up"]);
+    for (words, told) in [
+        (
+            &["commit", "c", "a name:1"][..],
+            &["\"a name:1\"", "not a blank", "perhaps \"a-name-1\"", "stead tag wrong-names/NAME"][..],
+        ),
+        (&["commit", "c", "Patched"], &["not 'P'", "perhaps \"patched\""]),
+        (&["tag", "base", "a name:1"], &["it has a blank", "perhaps \"a-name:1\""]),
+        (&["tag", "base", "shop/web&api"], &["not '&'", "perhaps \"shop/web-api\""]),
+        (&["pull", " redis:7"], &["it has a blank", "perhaps \"redis:7\""]),
+    ] {
+        let ran = world.fails(words);
+        assert!(told.iter().all(|told| ran.err.contains(told)), "{words:?}: {}", ran.err);
+        assert_eq!(ran.code, 2, "{words:?}: a wrong word is a wrong command line");
+    }
+    world.ok(&["commit", "c", "patched"]);
+    world.ok(&["down"]);
+}

@@ -155,7 +155,18 @@ pub fn write_archive<T>(
 pub fn commit(arguments: &Commit, context: &Context) -> Result<u8> {
     let instance = context.instance()?;
     let name = instance.find(&arguments.name)?;
-    let image = Name::parse(arguments.image.as_ref().unwrap_or(&name)).map_err(|why| Error::new(why).usage())?;
+    let wanted = arguments.image.as_ref().unwrap_or(&name);
+    let image = Name::parse(wanted).map_err(|why| {
+        let error = Error::new(format!("\"{}\" cannot be the image's name: {why}", wanted.escape_debug())).usage();
+        if !wanted.contains([':', '/']) {
+            return error;
+        }
+        // As Docker's users write it.
+        let project = &instance.project;
+        error.hint(format!(
+            "the image becomes one of the project; `stead tag {project}/NAME REGISTRY/NAME:TAG` gives it another name"
+        ))
+    })?;
     let made = engine::commit(&instance, &name, &image, &arguments.changes)?;
     // By this name other commands find it: `run`, `image`, `push`, `from`.
     context.ui.result(format!("{}/{image} {}", instance.record()?.project, made.digest));
