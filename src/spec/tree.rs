@@ -143,19 +143,25 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
         sink.lose(file, std::iter::once(0..text.len()));
         return Vec::new();
     }
-    for wrong in read.wrong {
-        sink.push(told(&source, wrong));
+    let lines: Vec<usize> = read.wrong.iter().map(|wrong| source.place(wrong.offset, 0).line).collect();
+    for (wrong, line) in read.wrong.into_iter().zip(&lines) {
+        let alone = lines.iter().filter(|other| *other == line).count() == 1;
+        let explain: Explain = if alone { explain } else { plainly };
+        sink.push(told(&source, wrong, explain));
     }
     sink.lose(file, read.lost);
     let nodes = read.parts.iter().flat_map(|(from, part)| part.nodes().iter().map(move |node| (from, node)));
     nodes.map(|(part, node)| convert(node, part, &source, &read.plain)).collect()
 }
 
-fn told(source: &Text, wrong: Wrong) -> Diagnostic {
+/// How a syntax error is told.
+type Explain = fn(&Text, Location, &str, Option<&str>) -> Diagnostic;
+
+fn told(source: &Text, wrong: Wrong, explain: Explain) -> Diagnostic {
     let Wrong { kind, offset, length, message, help } = wrong;
     let place = source.place(offset, length);
     match kind {
-        Kind::Syntax => explain(source, place, &message, help.as_deref()),
+        Kind::Syntax | Kind::Value | Kind::Escape | Kind::Open => explain(source, place, &message, help.as_deref()),
         Kind::Joined => {
             let word = source.text[offset..].get(..length).unwrap_or_default();
             Diagnostic::error("no-end", place, message).help(format!("write `}}; {word}`, or begin a new line"))
@@ -166,6 +172,24 @@ fn told(source: &Text, wrong: Wrong) -> Diagnostic {
         Kind::TooMany => Diagnostic::error("too-many-nodes", place, message)
             .help("move parts of it into files of their own and `include` them"),
     }
+}
+
+/// One of several syntax errors on a line: each is told where it is.
+fn plainly(source: &Text, place: Location, message: &str, help: Option<&str>) -> Diagnostic {
+    let written = source.text.get(place.offset..place.offset + place.length).unwrap_or_default();
+    if written == "," {
+        return comma(place);
+    }
+    let code = if ["true", "false", "null"].contains(&written) { "bare-keyword" } else { "syntax" };
+    let diagnostic = Diagnostic::error(code, place, lower_first(message));
+    match help {
+        Some(help) => diagnostic.help(lower_first(help)),
+        None => diagnostic,
+    }
+}
+
+fn comma(place: Location) -> Diagnostic {
+    Diagnostic::error("comma", place, "values are separated by spaces, not commas").help("leave the comma out")
 }
 
 /// One syntax error, with a better explanation for mistakes that are habits from other languages.
@@ -183,8 +207,7 @@ fn explain(source: &Text, place: Location, message: &str, help: Option<&str>) ->
     }
     if line.trim_end().ends_with(',') || line.contains("\",") {
         let at = line.find(',').unwrap_or(0);
-        return Diagnostic::error("comma", source.place(line_start + at, 1), "values are separated by spaces, not commas")
-            .help("leave the comma out");
+        return comma(source.place(line_start + at, 1));
     }
     let diagnostic = Diagnostic::error("syntax", place, lower_first(message));
     match help {

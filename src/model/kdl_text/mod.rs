@@ -6,6 +6,7 @@
 //! through here: `clippy.toml` forbids others. The grammar is KDL 2.0.0, section "Full Grammar"; strings and numbers
 //! are in `token`.
 
+mod others;
 mod pieces;
 mod recover;
 mod token;
@@ -41,6 +42,12 @@ pub struct Wrong {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Syntax,
+    /// Only this one value is wrong.
+    Value,
+    /// Only a part of a string on one line is wrong.
+    Escape,
+    /// Something has no end, or is within text of several lines: what follows may belong to it.
+    Open,
     /// A node follows another one that has not ended.
     Joined,
     TooDeep,
@@ -184,11 +191,14 @@ impl<'t> Scanner<'t> {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(wrong) => {
-                    let goes_on = wrong.kind == Kind::Syntax || wrong.kind == Kind::Joined;
+                    let goes_on = !matches!(wrong.kind, Kind::TooDeep | Kind::TooMany);
                     let from = wrong.offset;
                     self.at = self.at.max(from);
                     if !goes_on || self.wrong.len() < ERRORS {
+                        let others = if goes_on { self.others(&wrong) } else { Vec::new() };
+                        let room = ERRORS.saturating_sub(self.wrong.len() + 1);
                         self.wrong.push(wrong);
+                        self.wrong.extend(others.into_iter().take(room));
                     }
                     if !goes_on || self.recovery.is_none() && self.wrong.len() >= ERRORS {
                         return;
@@ -420,7 +430,7 @@ impl<'t> Scanner<'t> {
                 return Ok(());
             }
         }
-        Err(Wrong::new(from, 2, "this comment has no end").help("end it with `*/`"))
+        Err(Wrong::new(from, 2, "this comment has no end").help("end it with `*/`").kind(Kind::Open))
     }
 
     /// Skips a backslash at the end of a line: the node continues on the next line.

@@ -74,6 +74,40 @@ fn others_are_told_where_they_are_wrong() {
 }
 
 #[test]
+fn every_error_of_a_line_is_told_unless_it_follows_from_another() {
+    for (text, wanted) in [
+        ("a true 1x", &[2, 7][..]),
+        ("a true false null", &[2, 7, 13]),
+        ("a 1x=true", &[2, 5]),
+        ("a true; b 1x", &[2, 10]),
+        ("a { b true; c #yes }", &[6, 14]),
+        ("a \"x\\q\" \"y\\u{}\" 3z", &[4, 10, 16]),
+        ("a [1]; b true; c [2]", &[2, 9, 17]),
+        ("a {} b true", &[5, 7]),
+        ("a \"x\", \"y\", \"z\" true", &[5, 17]),
+        ("a 1x \u{e9} 2y", &[2, 8]),
+        ("a 1x // b true", &[2]),
+        ("a 1x /- true", &[2]),
+        // What may belong to something else is no error of its own.
+        ("a \"b; c true", &[2]),
+        ("a \"b\"c\"; d true", &[5]),
+        ("a /* b; c true", &[2]),
+        ("a #\"b; c true", &[2]),
+        ("a \"\"\"b\\q\"\"\"; c true", &[2]),
+        ("a \"\"\"\n b \\q; c true\n \"\"\"", &[9, 21]),
+        ("# a comment; b true", &[0]),
+        ("= 1; b true", &[0]),
+        ("a r#\"x\"#; b true", &[3]),
+        ("a [ 1, 2x ]", &[2]),
+    ] {
+        let found: Vec<usize> = read(text, LIMITS).unwrap_err().iter().map(|wrong| wrong.offset).collect();
+        assert_eq!(found, wanted, "{text:?}");
+    }
+    let many = read(&format!("a {}", "true ".repeat(99)), LIMITS).unwrap_err();
+    assert_eq!(many.len(), ERRORS);
+}
+
+#[test]
 fn limits_hold_before_anything_is_built() {
     let kind = |text: &str| read(text, LIMITS).unwrap_err()[0].kind;
     assert!(read(&format!("{}{}", "a {".repeat(32), "}".repeat(32)), LIMITS).is_ok());

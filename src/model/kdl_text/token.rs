@@ -1,6 +1,6 @@
 //! The values of KDL text: names, strings of all kinds, numbers, keywords. They are checked, not decoded.
 
-use super::{Scanner, Step, Wrong};
+use super::{Kind, Scanner, Step, Wrong};
 
 /// Whether a character is whitespace (KDL 2.0.0, section "Whitespace").
 pub fn is_space(c: char) -> bool {
@@ -45,6 +45,7 @@ impl Scanner<'_> {
             Some(c) if is_space(c) || is_newline(c) || self.starts("//") || self.starts("/*") => Ok(text),
             Some(c) => {
                 let wrong = Wrong::new(self.at, c.len_utf8(), "a space is missing here");
+                let wrong = if c == ',' { wrong.kind(Kind::Value) } else { wrong };
                 Err(wrong.help("separate values with spaces, and put text with other characters in quotes"))
             }
         }
@@ -69,7 +70,8 @@ impl Scanner<'_> {
         let word = &self.text[from..from + length];
         self.at += length;
         if RESERVED.contains(&word) {
-            return Err(Wrong::new(from, length, format!("`{word}` needs a `#` in KDL 2")).help(format!("write `#{word}`")));
+            let wrong = Wrong::new(from, length, format!("`{word}` needs a `#` in KDL 2")).kind(Kind::Value);
+            return Err(wrong.help(format!("write `#{word}`")));
         }
         let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
         let digits = unsigned.strip_prefix('.').unwrap_or(unsigned);
@@ -79,7 +81,7 @@ impl Scanner<'_> {
         if is_number(unsigned) {
             return Ok(false);
         }
-        let wrong = Wrong::new(from, length, "this begins like a number, but is not one");
+        let wrong = Wrong::new(from, length, "this begins like a number, but is not one").kind(Kind::Value);
         let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         let number = &word[..word.len() - unit.len()];
         let fraction = number.contains('.');
@@ -108,7 +110,7 @@ impl Scanner<'_> {
             return Err(wrong.help("a comment begins with `//`"));
         }
         if !RESERVED.contains(&word) {
-            let wrong = Wrong::new(self.at, length, "there is no such keyword");
+            let wrong = Wrong::new(self.at, length, "there is no such keyword").kind(Kind::Value);
             return Err(wrong.help("there are #true, #false, #null, #inf, #-inf and #nan; text needs quotes"));
         }
         self.at += length;
@@ -117,7 +119,7 @@ impl Scanner<'_> {
 
     fn quoted(&mut self) -> Step {
         if self.starts("\"\"\"") {
-            return self.lines("\"\"\"", true);
+            return self.lines("\"\"\"", true).map_err(|wrong| wrong.kind(Kind::Open));
         }
         let from = self.at;
         self.at += 1;
@@ -130,7 +132,7 @@ impl Scanner<'_> {
                 _ => {
                     let wrong = Wrong::new(from, self.at - from, "unexpected newline in single-line quoted string");
                     let help = "you can make a string multi-line by wrapping it in '\"\"\"', with a newline immediately after the opening quotes";
-                    return Err(wrong.help(help));
+                    return Err(wrong.help(help).kind(Kind::Open));
                 }
             }
         }
@@ -157,13 +159,15 @@ impl Scanner<'_> {
                     .filter(legal)
                     .filter(|digits| u32::from_str_radix(digits, 16).is_ok_and(|number| char::from_u32(number).is_some()));
                 let Some(digits) = digits else {
-                    return Err(Wrong::new(from, 2, "this is not a character").help("write its number: `\\u{e9}`"));
+                    let wrong = Wrong::new(from, 2, "this is not a character").help("write its number: `\\u{e9}`");
+                    return Err(wrong.kind(Kind::Escape));
                 };
                 self.at += digits.len() + 3;
             }
             other => {
                 let length = 1 + other.map_or(0, char::len_utf8);
-                return Err(Wrong::new(from, length, "there is no such escape").help("a backslash itself is written `\\\\`"));
+                let wrong = Wrong::new(from, length, "there is no such escape").help("a backslash itself is written `\\\\`");
+                return Err(wrong.kind(Kind::Escape));
             }
         }
         Ok(())
@@ -175,7 +179,7 @@ impl Scanner<'_> {
         let hashes = &self.text[from..from + hashes];
         self.at += hashes.len();
         if self.starts("\"\"\"") {
-            return self.lines(&format!("\"\"\"{hashes}"), false);
+            return self.lines(&format!("\"\"\"{hashes}"), false).map_err(|wrong| wrong.kind(Kind::Open));
         }
         self.at += 1;
         let end = format!("\"{hashes}");
@@ -184,9 +188,8 @@ impl Scanner<'_> {
                 Some(c) if is_disallowed(c) => return Err(self.unexpected(c)),
                 Some(c) if !is_newline(c) => self.at += c.len_utf8(),
                 _ => {
-                    return Err(
-                        Wrong::new(from, self.at - from, "this raw string has no end").help(format!("end it with `{end}`"))
-                    );
+                    let wrong = Wrong::new(from, self.at - from, "this raw string has no end");
+                    return Err(wrong.help(format!("end it with `{end}`")).kind(Kind::Open));
                 }
             }
         }
