@@ -240,6 +240,8 @@ pub fn resolve(home: &Home, text: &str, keys: &[(String, PublicKey)], ask: Ask, 
             }
             locked.signed_by = signer(keys);
         }
+        // Whoever pulls what is locked now need not ask for its manifest again. If it cannot be kept, they ask.
+        let _ = store.put_blob(&found.manifest);
         Ok(locked)
     });
     match (found, local) {

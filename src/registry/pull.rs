@@ -207,7 +207,19 @@ pub fn pull(
     let registries = Registries::open(progress.clone())?;
     let reference = Reference { digest: Some(digest), ..registries.reference(text)? };
     let source = registries.source(&reference)?;
-    source.take_in(store, &source.find()?, pin)
+    let found = match kept(store, &digest) {
+        Some(found) => found,
+        None => source.find()?,
+    };
+    source.take_in(store, &found, pin)
+}
+
+/// The manifest that was kept in the store when the image was locked.
+fn kept(store: &Store, digest: &Digest) -> Option<Found> {
+    let manifest = store.blob(digest).filter(|bytes| Digest::of(bytes) == *digest)?;
+    // A list is looked into at the registry.
+    let is_whole = image::for_platform(&manifest).is_ok_and(|chosen| chosen.is_none());
+    is_whole.then(|| Found { digest: *digest, manifest, list: None, platforms: BTreeMap::new() })
 }
 
 async fn manifest(remote: &Remote, wanted: &str, digest: Option<&Digest>) -> Result<Vec<u8>> {

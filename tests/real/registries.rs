@@ -79,6 +79,36 @@ fn what_is_pulled_keeps_its_digest_and_is_not_asked_for_again() {
 }
 
 #[test]
+fn what_an_image_starts_from_is_read_once() {
+    if !possible() {
+        return;
+    }
+    let (_folder, made) = sample(&[300_000, 50]);
+    let registry = Registry::plain();
+    publish(&made, &registry, "team/app:1");
+    for (kind, nodes) in [
+        ("docker", "image \"app\" { dockerfile \"Dockerfile\"; }\n".to_owned()),
+        ("plain", "image \"app\" { from \"NAME\"; env A=\"1\"; copy \"f\" to=\"/f\"; }\n".to_owned()),
+    ] {
+        let proxy = Proxy::before(&registry.address, Vec::new());
+        let name = format!("{}/team/app:1", proxy.address);
+        let container = "container \"c\" { image \"app\"; cmd \"/bin/hello\"; }\n";
+        let world = world(&format!("once-{kind}"), &format!("{}{container}", nodes.replace("NAME", &name)));
+        world.write("Dockerfile", &format!("FROM {name}\nENV A=1\nCOPY f /f\n"));
+        world.write("f", "f");
+        world.ok(&["up"]);
+        let mut requests: Vec<String> = proxy.requests();
+        requests.retain(|request| request.contains("/manifests/") || request.contains("/blobs/"));
+        assert_eq!(requests.iter().filter(|request| request.contains("/manifests/")).count(), 1, "{kind}: {requests:?}");
+        let all = requests.len();
+        requests.sort();
+        requests.dedup();
+        assert_eq!(requests.len(), all, "{kind}: nothing is read twice: {requests:?}");
+        world.ok(&["down"]);
+    }
+}
+
+#[test]
 fn faults_on_the_way_are_overcome_or_told() {
     if !possible() {
         return;
