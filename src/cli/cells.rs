@@ -11,6 +11,11 @@ pub fn state(row: &Row) -> (String, Option<Style>) {
     let since = |at: Option<u64>| at.map(|at| age(now_ms().saturating_sub(at))).unwrap_or_default();
     let code = row.exit_code.unwrap_or(0);
     match row.state {
+        // Its monitor lives, and nothing more is known.
+        State::Running if row.status.monitor == 0 && row.error.is_some() => {
+            let why = row.error.as_deref().and_then(|error| error.lines().next()).unwrap_or_default();
+            (format!("running; {why}"), Some(Style::Bad))
+        }
         State::Running => (format!("running {}", since(row.status.started_at)), Some(Style::Good)),
         State::Restarting => (format!("restarting (exit {code})"), Some(Style::Change)),
         State::Exited if row.job && code == 0 => {

@@ -2,7 +2,7 @@
 
 use crate::instance::{Instance, LoadedProject, Reporter, UpOptions, agree};
 use crate::model::{Duration, Error, Name, Result, nearest, signal_number};
-use crate::monitor::{self, Event, Request, State};
+use crate::monitor::{self, Event, Request, State, Status};
 use crate::project::{Protocol, ReplicaId};
 use crate::reconcile::{self, Converged, end, forget};
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,8 +216,14 @@ pub fn wait(instance: &Instance, names: &[String], ended: &dyn Fn(i32)) -> Resul
         let told =
             if folder.alive() { monitor::call(&folder, &Request::Wait, None).ok().and_then(|reply| reply.exit) } else { None };
         // It may have ended before we asked.
-        let status = told.or_else(|| folder.status().and_then(|status| status.exit_code));
-        last = status.ok_or_else(|| Error::new(format!("container {name} never ran to its end")))?;
+        last = match (told, folder.status()) {
+            (Some(exit), _) | (None, Some(Status { exit_code: Some(exit), .. })) => exit,
+            (None, status) => {
+                let what = format!("container {name} never ran to its end");
+                let why = status.and_then(|status| status.error);
+                return Err(why.map_or_else(|| Error::new(&what), |why| Error::caused(&what, why)));
+            }
+        };
         ended(last);
     }
     Ok(last)

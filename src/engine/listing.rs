@@ -86,6 +86,8 @@ fn row(instance: &Instance, project: &str, name: &str, record: Option<&Container
     let job = record.and_then(|record| record.job);
     // What its monitor reported does not outlive a boot, and the result of a job does.
     let done = || (job == Some(JobState::Done)).then(|| Status { state: State::Exited, exit_code: Some(0), ..Status::default() });
+    // A container of which nothing was reported during this boot has only been created. A report that is damaged or cannot be
+    // read is another answer: it has an error.
     let status = instance.container(name).status().or_else(done).unwrap_or_default();
     Row {
         project: project.to_owned(),

@@ -154,16 +154,18 @@ impl Folder {
         read_state(&self.join("spec.json"))
     }
 
-    /// The status that the monitor wrote. If it cannot be read, the container counts as running as long as the monitor
-    /// lives, so that nothing is ended or replaced because of that.
+    /// The status that the monitor wrote; `None` if it wrote none. If it cannot be read, the container counts as running as
+    /// long as the monitor lives, so that nothing is ended or replaced because of that, and else as dead; the reason is its
+    /// error.
     fn told(&self) -> Option<Status> {
         read_state(&self.join("status.json")).unwrap_or_else(|error| {
-            let status = Status { state: State::Running, error: Some(error.to_string()), ..Status::default() };
-            self.alive().then_some(status)
+            let state = if self.alive() { State::Running } else { State::Dead };
+            Some(Status { state, error: Some(error.chain()), ..Status::default() })
         })
     }
 
-    /// The container's status. If it says that the container runs but there is no monitor, the state is dead.
+    /// The container's status; `None` if nothing was reported during this boot. If it says that the container runs but there is
+    /// no monitor, the state is dead.
     pub fn status(&self) -> Option<Status> {
         let status = self.told()?;
         let claims_life = matches!(status.state, State::Running | State::Restarting | State::Created | State::Paused);
@@ -234,6 +236,32 @@ pub fn note_failure(folder: &Folder, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_that_is_absent_damaged_or_unreadable_is_three_answers() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, file) = (Folder::at(place.path()), place.path().join("status.json"));
+        assert_eq!(folder.status(), None);
+        let told = |state: State, why: &str| {
+            let status = folder.status().unwrap();
+            assert!(status.state == state && status.error.as_ref().is_some_and(|said| said.contains(why)), "{status:?}");
+        };
+        let written = |text: &str| std::fs::write(&file, text).unwrap();
+        for (text, why) in [("", "is damaged"), ("{\"kind\":\"sta", "is damaged"), (r#"{"kind":"status","version":9}"#, "newer")]
+        {
+            written(text);
+            told(State::Dead, why);
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        told(State::Dead, "cannot read");
+        // Nothing is ended or replaced while there is a monitor.
+        let _monitor = sys::Lock::attempt(&folder.join("lock")).unwrap().unwrap();
+        told(State::Running, "cannot read");
+        std::fs::remove_dir(&file).unwrap();
+        folder.tell(&Status { state: State::Running, pid: 7, ..Status::default() });
+        assert_eq!(folder.status().map(|status| (status.state, status.pid, status.error)), Some((State::Running, 7, None)));
+    }
 
     #[test]
     fn the_first_releases_status_is_read_and_a_later_ones_too() {

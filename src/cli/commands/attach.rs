@@ -1,6 +1,6 @@
 use super::super::Context;
 use super::super::relay::{DETACH_KEYS, Keys, relay};
-use crate::model::{Context as _, Result};
+use crate::model::{Context as _, Error, Result};
 use crate::monitor::{self, Request};
 use crate::sys;
 use std::io::{IsTerminal, Read};
@@ -40,8 +40,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         follow(&attached, &folder, !arguments.no_signals, context)?;
     }
     // The exit status is in the status file, which is written before the stream closes.
-    let status = folder.status().and_then(|status| status.exit_code).unwrap_or(0);
-    Ok(u8::try_from(status).unwrap_or(1))
+    let status = folder.status();
+    if let Some(why) = status.as_ref().filter(|status| status.exit_code.is_none()).and_then(|status| status.error.clone()) {
+        return Err(Error::caused(format!("nobody knows how {name} ended"), why));
+    }
+    Ok(u8::try_from(status.and_then(|status| status.exit_code).unwrap_or(0)).unwrap_or(1))
 }
 
 /// Shows the output until it ends, and passes signals on if wanted.
