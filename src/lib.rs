@@ -180,19 +180,22 @@ pub mod tested {
         pub use crate::debian::{Archive, Keyring, Moment, Need, Release, needs, soname, unpack_for_dpkg};
     }
     pub mod engine {
-        pub use crate::engine::{is_bundle, unbundle};
+        pub use crate::engine::{Author, author_in, is_bundle, unbundle};
     }
     pub mod fetch {
         pub use crate::fetch::Origin;
     }
     pub mod git {
-        pub use crate::git::{Wanted, check_out_pack, checkout, read_lines, resolve};
+        pub use crate::git::{Wanted, check_out_pack, checked_out, checkout, head_commit, read_lines, resolve};
     }
     pub mod image {
         pub use crate::image::{
             Archive, Entries, Manifest, PublicKey, Rules, Tree, budgeted, bundles_in, check_bundle, check_payload, digest_tree,
             for_platform, may_be_bundles, parse, platforms, signatures,
         };
+    }
+    pub mod instance {
+        pub use crate::instance::{Drift, Drifting, Generation, Instance, generation};
     }
     pub mod lock {
         pub use crate::lock::{

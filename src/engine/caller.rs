@@ -65,11 +65,7 @@ impl Caller {
         ];
         let own = own.into_iter().flatten().filter_map(|path| sys::read_regular(&path, LONGEST).ok());
         let project = ProjectFiles::at(folder).ok().and_then(|files| files.own(".git/config", LONGEST).ok());
-        let mut author = Author::default();
-        for bytes in own.chain(project) {
-            author.read(&String::from_utf8_lossy(&bytes));
-        }
-        author
+        author_in(own.chain(project))
     }
 }
 
@@ -120,9 +116,16 @@ fn account_in(passwd: &str, name: &str) -> Option<Account> {
 
 /// Who makes commits, as far as it is known.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-struct Author {
-    name: Option<String>,
-    email: Option<String>,
+pub struct Author {
+    pub name: Option<String>,
+    pub email: Option<String>,
+}
+
+/// Who makes commits by the contents of configuration files of git, of which the later ones win.
+pub fn author_in(files: impl Iterator<Item = Vec<u8>>) -> Author {
+    let mut author = Author::default();
+    files.for_each(|bytes| author.read(&String::from_utf8_lossy(&bytes)));
+    author
 }
 
 impl Author {
@@ -177,9 +180,8 @@ mod tests {
     use super::*;
 
     fn author(texts: &[&str]) -> (Option<String>, Option<String>) {
-        let mut author = Author::default();
-        texts.iter().for_each(|text| author.read(text));
-        (author.name, author.email)
+        let Author { name, email } = author_in(texts.iter().map(|text| text.as_bytes().to_vec()));
+        (name, email)
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub use ad_hoc::{forget_loose, loose};
 pub use at_revision::{CheckedOut, Held, at_revision, only_of_commit};
 pub use boot::{BootUnit, boot, comes_up_at_boot};
 pub use bundle::{bundle, is_bundle, look_into, taken_in, unbundle};
+pub use caller::{Author, author_in};
 pub use collect::collect;
 pub use containers::{
     Published, Stop, freeze, kill, logged, published, remove, replicas, restart, run_again, scale, start, stop, wait,

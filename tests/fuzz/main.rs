@@ -19,6 +19,7 @@
 
 mod memory;
 mod mutate;
+mod records;
 mod seeds;
 mod targets;
 

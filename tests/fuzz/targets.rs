@@ -22,7 +22,7 @@ pub struct Target {
     pub run: Run,
 }
 
-fn target(
+pub fn target(
     name: &'static str,
     seeds: Vec<Vec<u8>>,
     words: &'static [&'static str],
@@ -41,11 +41,11 @@ fn tars(
 }
 
 /// An outcome, in words.
-fn said<T>(outcome: Result<T, Error>) -> String {
+pub fn said<T>(outcome: Result<T, Error>) -> String {
     outcome.map_or_else(|error| error.chain(), |_| "good".into())
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -267,6 +267,7 @@ pub fn all(scratch: &Path) -> Vec<Target> {
     all.extend(archives(scratch));
     all.extend(packages(scratch));
     all.extend(messages(scratch));
+    all.extend(crate::records::all(scratch));
     all
 }
 
