@@ -205,8 +205,8 @@ pub mod tested {
     }
     pub mod model {
         pub use crate::model::{
-            Budget, Digest, Duration, Error, Floor, GitRepository, Mode, Name, Reference, Size, Subnet, capability, parse_time,
-            pattern_matches, signal_number,
+            Budget, Digest, Duration, Error, Floor, GitRepository, Mode, Name, Reference, Size, Subnet, capability, kdl_text,
+            parse_time, pattern_matches, signal_number,
         };
     }
     pub mod monitor {
@@ -220,7 +220,7 @@ pub mod tested {
         pub use crate::runtime::{identity_in, seccomp};
     }
     pub mod spec {
-        pub use crate::spec::{Choices, Loaded, Sources, kdl, load, reference, schema};
+        pub use crate::spec::{Choices, Loaded, Sources, format, kdl, load, reference, schema, set};
     }
     pub mod store {
         pub use crate::store::Home;

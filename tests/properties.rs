@@ -11,8 +11,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use stead::tested::image::digest_tree;
 use stead::tested::lock::{IndexLock, Lock, LockedImage, LockedPackage, StepLock, SuiteLock, compare, parse, write};
+use stead::tested::model::kdl_text::{self, Limits, Token};
 use stead::tested::model::{Digest, Name, Subnet, pattern_matches};
-use stead::tested::spec::{Choices, Loaded, Sources, load};
+use stead::tested::spec::{Choices, Loaded, Sources, format, load, set};
 use stead::tested::sys::Tree;
 
 // Globs.
@@ -198,6 +199,162 @@ fn project(lines: &[String], between: &str) -> String {
     )
 }
 
+// The format of texts.
+
+const LIMITS: Limits = Limits { nesting: 32, parts: 10_000 };
+
+/// White space and comments within a node.
+fn space() -> impl Strategy<Value = String> {
+    let spaces = vec![
+        " ",
+        " ",
+        " ",
+        "  \t",
+        " /* x */ ",
+        "/* x\n  y */",
+        " \\\n",
+        " \\ // x \n\t",
+        "\\\r\n /* x */ ",
+        " /-1 ",
+        " /-\n k=1 ",
+    ];
+    prop::sample::select(spaces).prop_map(str::to_owned)
+}
+
+/// What ends a node, and white space and comments before the next one.
+fn end() -> impl Strategy<Value = String> {
+    let ends = vec![
+        "\n",
+        "\n",
+        "\n\n\n  ",
+        ";",
+        " ;  ",
+        "; // x  \n",
+        " // x\n",
+        "\r\n\t",
+        "\n /* x */ ",
+        " /* x */\n",
+        ";/* x */",
+        ";\\\n",
+        " \\\n\n",
+        "\n/-gone {\n  x\n}\n",
+        "; /- gone\n",
+        "\n/-  // x\n gone\n",
+        "\u{85}",
+        "\n // x\n\n // y\n",
+    ];
+    prop::sample::select(ends).prop_map(str::to_owned)
+}
+
+/// What may also stand at the beginning of a block.
+fn without_semicolons(ends: Vec<String>) -> String {
+    ends.into_iter().filter(|end| !end.contains(';')).collect()
+}
+
+fn word() -> impl Strategy<Value = String> {
+    let words = vec![
+        "b",
+        "\"x  y\"",
+        "#\"r  \\\"#",
+        "1.50",
+        "0x1F",
+        "#true",
+        "(t)1",
+        "( t ) b",
+        "k=1",
+        "k = \"v\"",
+        "k=(t) 1",
+        "\"\"\"\n   x  \n\n     y\n   \"\"\"",
+        "#\"\"\"\n  x\n  \"\"\"#",
+        "\"a\\  \n b\"",
+    ];
+    prop::sample::select(words).prop_map(str::to_owned)
+}
+
+/// Texts with everything that the syntax has.
+fn kdl() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec!["a", "\"b c\"", "(t)d", "/-e", "/- f"]);
+    let head = (name, vec((space(), word()), 0..4))
+        .prop_map(|(name, words)| words.into_iter().fold(name.to_owned(), |text, (space, word)| text + &space + &word));
+    let head = head.boxed();
+    let leaf = head.clone();
+    let nodes = leaf.prop_recursive(4, 24, 4, move |inner| {
+        (
+            head.clone(),
+            prop::sample::select(vec!["", " ", "  ", " /* x */", " \\\n"]),
+            vec((end(), inner), 0..4),
+            end(),
+            option::of(end()),
+        )
+            .prop_map(|(head, space, nodes, first, last)| {
+                let first = if first.contains(';') { String::new() } else { first };
+                let nodes: String =
+                    nodes.into_iter().enumerate().map(|(at, (end, node))| if at == 0 { node } else { end + &node }).collect();
+                let last = if nodes.is_empty() { String::new() } else { last.unwrap_or_default() };
+                format!("{head}{space}{{{first}{nodes}{last}}}")
+            })
+    });
+    (any::<bool>(), vec((nodes, end()), 0..5)).prop_map(|(mark, nodes)| {
+        let text: String = nodes.into_iter().map(|(node, end)| node + &end).collect();
+        if mark { format!("\u{feff}{text}") } else { text }
+    })
+}
+
+/// The words of a text: all that is no white space between them, and does not only end a node.
+fn words_of(text: &str) -> Vec<(Token, &str)> {
+    let pieces = kdl_text::pieces(text, LIMITS).unwrap().into_iter();
+    let words = pieces.filter(|piece| !matches!(piece.token, Token::Space | Token::LineEnd | Token::Semicolon));
+    words.map(|piece| (piece.token, text[piece.range].trim_end())).collect()
+}
+
+/// What a text means, without its white space and comments.
+fn meaning(text: &str) -> String {
+    fn shown(nodes: &[kdl::KdlNode]) -> String {
+        let one = |node: &kdl::KdlNode| {
+            let entries = node.entries().iter().map(|entry| {
+                let name = entry.name().map(|name| name.value());
+                format!(" {name:?} {:?} {:?}", entry.ty().map(|ty| ty.value()), entry.value())
+            });
+            let block = node.children().map(|block| shown(block.nodes()));
+            let ty = node.ty().map(|ty| ty.value());
+            format!("{ty:?} {:?}{}{block:?}\n", node.name().value(), entries.collect::<String>())
+        };
+        nodes.iter().map(one).collect()
+    }
+    shown(kdl_text::read(text, LIMITS).unwrap().document.nodes())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_format_changes_white_space_only_and_only_once(text in kdl()) {
+        let wanted = kdl_text::read(&text, LIMITS).map(drop);
+        prop_assert!(wanted.is_ok(), "{:?} {:?}", text, wanted);
+        let new = format(&text).unwrap();
+        prop_assert_eq!(words_of(&new), words_of(&text), "{:?}\n{}", text, new);
+        prop_assert_eq!(meaning(&new), meaning(&text), "{:?}\n{}", text, new);
+        prop_assert!(!new.contains("\n\n\n\n"), "{:?}", new);
+        prop_assert_eq!(format(&new), Some(new), "{:?}", text);
+    }
+
+    #[test]
+    fn whatever_is_legal_has_a_format(parts in vec(prop::sample::select(vec![
+        "a", "b", " ", " ", "\n", "{", "}", "{ c }", ";", "/-", "/* x */", "// y", "\\\n", "\"x\"", "#\"z\"#", "#true", "1", "=", "(t)", "\r\n", "\u{85}",
+    ]), 0..12)) {
+        let text = parts.concat();
+        match kdl_text::read(&text, LIMITS) {
+            Err(_) => prop_assert_eq!(format(&text), None),
+            Ok(_) => {
+                let new = format(&text).unwrap();
+                prop_assert_eq!(words_of(&new), words_of(&text), "{:?}\n{}", text, new);
+                prop_assert_eq!(meaning(&new), meaning(&text), "{:?}\n{}", text, new);
+                prop_assert_eq!(format(&new), Some(new), "{:?}", text);
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -255,6 +412,32 @@ proptest! {
         let project = value_of(&loaded)?;
         let env = project["images"]["i"]["steps"].to_string();
         prop_assert!(env.contains(&serde_json::to_string(&value).unwrap()), "{value:?} in {env}");
+    }
+
+    #[test]
+    fn a_formatted_project_is_the_same(lines in lines(), between in vec(end(), 0..3)) {
+        let text = project(&lines, &without_semicolons(between));
+        prop_assert_eq!(value(&read(&format(&text).unwrap(), &[])), value(&read(&text, &[])));
+    }
+
+    #[test]
+    fn what_is_set_is_all_that_changes(lines in lines(), between in vec(end(), 0..3), count in 0..9u32) {
+        let text = project(&lines, &without_semicolons(between));
+        let texts = BTreeMap::from([("stead.kdl".to_owned(), text.clone())]);
+        for (path, wanted, there) in [
+            ("c.replicas", count.to_string(), "/containers/c/replicas"),
+            ("c.hostname", format!("n{count}"), "/containers/c/hostname"),
+            ("c.env.NEW", format!("{count} x"), "/containers/c/env"),
+        ] {
+            let new = set(&texts, path, &[wanted.clone()]).unwrap().text;
+            let (mut before, mut after) = (value(&read(&text, &[])), value(&read(&new, &[])));
+            let found = after.pointer(there).unwrap();
+            prop_assert!(found.to_string().contains(&wanted), "{}: {} in {}", path, found, new);
+            for value in [&mut before, &mut after] {
+                *value.pointer_mut(there).unwrap() = serde_json::Value::Null;
+            }
+            prop_assert_eq!(before, after, "{}\n{}", path, new);
+        }
     }
 
     #[test]

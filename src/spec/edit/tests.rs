@@ -84,7 +84,7 @@ fn a_node_goes_where_its_block_puts_it() {
         ("container \"c\" {}", "container \"c\" {\n    tty #true\n}"),
         ("container \"c\" { image \"a\" }", "container \"c\" { image \"a\"; tty #true }"),
         ("container \"c\" {image \"a\";}", "container \"c\" {image \"a\"; tty #true; }"),
-        ("container \"c\" { /* x */ }", "container \"c\" { /* x */ tty #true }"),
+        ("container \"c\" { /* x */ }", "container \"c\" { /* x */\n    tty #true\n}"),
         ("container \"c\" { /- image \"a\" /* x */ }", "container \"c\" { /- image \"a\" /* x */; tty #true }"),
         ("container \"c\" {\n\timage \"a\"\n}", "container \"c\" {\n\timage \"a\"\n\ttty #true\n}"),
         ("container \"c\" {\n  image \"a\" }", "container \"c\" {\n  image \"a\"\n  tty #true\n}"),
