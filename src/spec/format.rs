@@ -3,8 +3,8 @@
 //! Four spaces for each block; one space between words, and none around `=` or in `(type)`; at most one empty line, and
 //! none at the beginning or end of a block. A block on one line stays on it while the line has at most 100 columns; in any
 //! other block each node begins a line, so a `;` is only needed, and only kept, in blocks on one line. All else is as it
-//! was written: comments, quotes, escapes, the lines of strings, the line endings of the file and its byte order mark.
-//! What the words mean has no influence.
+//! was written: comments and the blanks before those at the end of a line, which may be aligned; quotes, escapes, the lines
+//! of strings, the line endings of the file and its byte order mark. What the words mean has no influence.
 
 use crate::model::bounds;
 use crate::model::kdl_text::{Limits, Piece, Token, pieces};
@@ -38,7 +38,7 @@ enum Block {
 /// What is put between two pieces.
 enum Gap {
     Nothing,
-    Space,
+    Spaces(usize),
     /// Line ends, and the indentation of the line after them, in blocks.
     Lines(usize, usize),
 }
@@ -53,8 +53,8 @@ struct Writer<'t> {
     open: Vec<Block>,
     /// The last piece that was written.
     last: Option<Token>,
-    /// Since that piece: whether there was any white space, how many line ends, and whether a `;` was left out.
-    spaced: bool,
+    /// Since that piece: how many blanks there were last, how many line ends, and whether a `;` was left out.
+    blanks: usize,
     lines: usize,
     ended: bool,
     /// Since that piece: whether one of the line ends was escaped within a node.
@@ -79,7 +79,7 @@ impl<'t> Writer<'t> {
             column: 0,
             open: Vec::new(),
             last: None,
-            spaced: false,
+            blanks: 0,
             lines: 0,
             ended: false,
             broken: false,
@@ -106,7 +106,8 @@ impl<'t> Writer<'t> {
         let piece = &self.pieces[at];
         match piece.token {
             Token::Space => {
-                self.spaced = true;
+                let blanks = self.text_of(piece);
+                self.blanks = if blanks.bytes().all(|byte| byte == b' ') { blanks.len() } else { 1 };
                 return;
             }
             Token::LineEnd => return self.line_ends(),
@@ -135,11 +136,11 @@ impl<'t> Writer<'t> {
             _ => {}
         }
         self.last = Some(piece.token);
-        (self.spaced, self.lines, self.ended, self.broken) = (false, 0, false, false);
+        (self.blanks, self.lines, self.ended, self.broken) = (0, 0, false, false);
     }
 
     fn line_ends(&mut self) {
-        self.spaced = true;
+        self.blanks = 1;
         self.lines += 1;
         if self.escape {
             self.escape = false;
@@ -153,7 +154,7 @@ impl<'t> Writer<'t> {
     fn closes(&mut self, block: Block) {
         let gap = match (block, self.last) {
             (_, Some(Token::Open)) => Gap::Nothing,
-            (Block::OneLine, _) => Gap::Space,
+            (Block::OneLine, _) => Gap::Spaces(1),
             (Block::Lines, _) => Gap::Lines(1, self.open.len()),
         };
         self.put(&gap);
@@ -162,8 +163,11 @@ impl<'t> Writer<'t> {
     /// What is put before a piece.
     fn gap(&self, token: Token, at: usize) -> Gap {
         let Some(last) = self.last else { return Gap::Nothing };
+        if token == Token::LineComment && self.lines == 0 {
+            return Gap::Spaces(self.blanks.max(1));
+        }
         let depth = self.open.len();
-        let tight = if is_spaced(last, token, self.spaced) { Gap::Space } else { Gap::Nothing };
+        let tight = if is_spaced(last, token, self.blanks > 0) { Gap::Spaces(1) } else { Gap::Nothing };
         if self.open.last() == Some(&Block::OneLine) {
             return tight;
         }
@@ -173,12 +177,11 @@ impl<'t> Writer<'t> {
         }
         let beside = self.lines == 0
             && match token {
-                Token::LineComment => true,
                 Token::Comment if self.ends_line(at) => true,
                 _ => !self.ended && matches!(last, Token::Comment | Token::Continued),
             };
         if beside {
-            return Gap::Space;
+            return Gap::Spaces(1);
         }
         // After an escaped line end, the line after it is empty, and ends the node.
         let least = 1 + usize::from(self.broken);
@@ -224,7 +227,7 @@ impl<'t> Writer<'t> {
     fn put(&mut self, gap: &Gap) {
         match gap {
             Gap::Nothing => {}
-            Gap::Space => self.word(" "),
+            Gap::Spaces(count) => self.word(&" ".repeat(*count)),
             Gap::Lines(count, depth) => {
                 self.out.push_str(&self.line_end.repeat(*count));
                 self.column = 0;
@@ -270,8 +273,9 @@ mod tests {
             ("a{}\nb {\n\n}\nc { // why\n}", "a {}\nb {}\nc { // why\n}\n"),
             ("a {\nb;c ; d { e }; f\n\n}\n", "a {\n    b\n    c\n    d { e }\n    f\n}\n"),
             ("a {\n\n  b\n\n\n  c }", "a {\n    b\n\n    c\n}\n"),
-            ("a; b // x  \n// y\n  /* z */ c", "a\nb // x\n// y\n/* z */ c\n"),
-            ("a {   // x\n  b  // y\n// z\n}", "a { // x\n    b // y\n    // z\n}\n"),
+            ("a; b   // x  \n// y\n  /* z */ c", "a\nb   // x\n// y\n/* z */ c\n"),
+            ("a;\t// x\nb// y", "a // x\nb // y\n"),
+            ("a {// x\n  b  // y\n// z\n}", "a { // x\n    b  // y\n    // z\n}\n"),
             ("a; /* x */\nb", "a /* x */\nb\n"),
             ("a \\\n  1 \\ // why\n 2\nb", "a \\\n    1 \\ // why\n    2\nb\n"),
             ("a \\\n\n  b", "a \\\n\nb\n"),
