@@ -7,6 +7,7 @@
 mod command;
 mod confine;
 mod container;
+mod cover;
 mod image;
 mod limits;
 mod locations;
@@ -21,6 +22,7 @@ pub use container::{
     Attachment, Container, EnvFile, FileUse, Health, JobSpec, Log, LogDriver, Mount, MountSource, Probe, Propagation, Protocol,
     Publish, Restart, Tmpfs, Until, Update, UpdateOrder, is_command_line, is_one_off,
 };
+pub use cover::{Cover, cover, no_sync, tidy};
 pub use image::{Base, Image, Mirror, Outside};
 pub use limits::{IoLimit, Limits, Ulimit};
 pub use locations::{Locations, NodePath};
@@ -30,7 +32,7 @@ pub use step::{
     Add, AddSource, BuildContext, Copy, Debian, GitSource, Repository, Run, RunMount, RunNetwork, RunSource, Sharing, Step,
     is_commit,
 };
-pub use watch::{Cover, Then, Watch, WatchRule, cover, no_sync, tidy};
+pub use watch::{Then, Watch, WatchRule};
 
 use crate::model::{Name, Subnet};
 use serde::{Deserialize, Serialize};
