@@ -4,7 +4,8 @@
 //! because the output of a compression library may differ from version to version. The index has only the names,
 //! modes and ids of the files; git reads the rest from the files when it needs it (gitformat-index).
 
-use super::pack::{Id, Kind, Objects, Pack, hex};
+use super::object::{Id, Kind, Objects, hex};
+use super::pack::Pack;
 use super::{FOLDER, MODULE, admit, entries};
 use crate::model::{Context, Result};
 use sha1_checked::{Digest, Sha1};

@@ -8,6 +8,8 @@ mod dot_git;
 mod head;
 mod line;
 mod modules;
+mod object;
+mod objects;
 mod pack;
 mod pack_index;
 mod remote;
@@ -21,7 +23,8 @@ pub use repository::Repository;
 use crate::model::bounds::git::{CHECKOUT, LONGEST_LINK, LONGEST_PATH, MODULES, MODULES_DEEP};
 use crate::model::{Budget, Context, Error, GitRepository, Result, shown};
 use line::Version;
-use pack::{Id, Kind, Objects, Pack};
+use object::{Id, Kind, Objects, hex, id as parse_id};
+use pack::Pack;
 use remote::{History, Remote};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
@@ -35,8 +38,8 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Fails when the server cannot be reached or is not a git server, or when the name does not exist.
 pub fn resolve(place: &GitRepository, reference: Option<&str>) -> Result<String> {
-    if let Some(id) = reference.and_then(pack::id) {
-        return Ok(pack::hex(&id));
+    if let Some(id) = reference.and_then(parse_id) {
+        return Ok(hex(&id));
     }
     let mut remote = Remote::open(place)?;
     let names = match reference {
@@ -85,9 +88,9 @@ struct Left {
 
 /// Checks out one repository with its submodules.
 fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left: &mut Left) -> Result<()> {
-    let id = pack::id(wanted.commit);
+    let id = parse_id(wanted.commit);
     let id = id.ok_or_else(|| Error::new(format!("\"{}\" is not a commit id: 40 hexadecimal digits", wanted.commit)))?;
-    let commit = pack::hex(&id);
+    let commit = hex(&id);
     let mut remote = Remote::open(place)?;
     let mut objects = fetch(&mut remote, &commit, scratch)?;
     if !objects.has(&id) {
@@ -123,7 +126,7 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
         left.modules = left.modules.checked_sub(1).ok_or_else(|| Error::new(format!("it has more than {MODULES} submodules")))?;
         let cannot = || format!("cannot fetch the submodule {module} of {}", remote.shown);
         let there = place.submodule(there).map_err(|why| Error::caused(cannot(), Error::new(why)))?;
-        let inner = Wanted { commit: &pack::hex(&id), folder: None, dot_git: false, submodules: true };
+        let inner = Wanted { commit: &hex(&id), folder: None, dot_git: false, submodules: true };
         one(&there, inner, &into.join(&path), scratch, left).context(cannot)?;
     }
     left.deep += 1;
@@ -133,7 +136,7 @@ fn one(place: &GitRepository, wanted: Wanted, into: &Path, scratch: &Path, left:
 /// The tree of a commit.
 fn tree_of(objects: &mut impl Objects, commit: &Id) -> io::Result<Id> {
     let text = objects.get(commit, Kind::Commit)?;
-    let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| pack::id(str::from_utf8(id).ok()?));
+    let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| parse_id(str::from_utf8(id).ok()?));
     tree.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it names no tree"))
 }
 
@@ -159,7 +162,7 @@ pub fn check_out_pack(pack: fs::File, into: &Path) -> Result<usize> {
     let mut count = 0;
     for id in objects.ids() {
         let Ok(tree) = tree_of(&mut objects, &id) else { continue };
-        let place = into.join(pack::hex(&id));
+        let place = into.join(hex(&id));
         fs::create_dir(&place).context(|| "cannot make a directory".into())?;
         write_tree(&mut objects, tree, &place, &mut Vec::new(), &budget)?;
         dot_git::write(&mut objects, &id, tree, "https://example.org/a", &place)?;

@@ -1,7 +1,7 @@
 //! Submodules: the addresses of the repositories whose commits a tree names (gitmodules, git-config).
 
 use super::entries;
-use super::pack::{Id, Kind, Objects};
+use super::object::{Id, Kind, Objects};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The index that git keeps beside each of its packs: where each object begins (gitformat-pack, "pack-*.idx files").
 
-use super::pack::{Id, damaged, hex};
+use super::object::{Id, damaged, hex};
 use std::io;
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
 //! A repository on a server, in git's protocol over any transport.
 
 use super::line::{self, Line, Packet, Version, packet};
-use super::pack::{self, Pack};
+use super::object;
+use super::pack::Pack;
 use super::{ssh, web};
 use crate::model::bounds::git::{LONGEST_LIST, LONGEST_PACK};
 use crate::model::{Context, Error, GitRepository, Result, Size};
@@ -44,7 +45,7 @@ impl Remote {
         if remote.version == Version::First {
             // The server's capabilities follow the first name, after a NUL.
             let told = lines.iter().filter_map(|line| line.split('\0').next()?.split_once(' '));
-            remote.tips = told.filter(|(id, _)| pack::id(id).is_some()).map(|(id, name)| (name.into(), id.into())).collect();
+            remote.tips = told.filter(|(id, _)| object::id(id).is_some()).map(|(id, name)| (name.into(), id.into())).collect();
         }
         Ok(remote)
     }
@@ -66,7 +67,7 @@ impl Remote {
             tips.push((name.to_owned(), id.to_owned()));
             tips.extend(words.filter_map(|word| Some((format!("{name}^{{}}"), word.strip_prefix("peeled:")?.to_owned()))));
         }
-        Ok(tips.into_iter().filter(|(_, id)| pack::id(id).is_some()).collect())
+        Ok(tips.into_iter().filter(|(_, id)| object::id(id).is_some()).collect())
     }
 
     /// Fetches commits, alone or with their history. The inner error is the server's reason for refusing.

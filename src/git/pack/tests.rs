@@ -1,5 +1,6 @@
 //! Tests with packs that git made, with damaged packs, and with packs that were made to fill memory.
 
+use super::super::object::id;
 use super::*;
 use std::path::Path;
 use std::process::{Command, Stdio};
