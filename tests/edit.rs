@@ -131,9 +131,9 @@ fn what_is_added_is_checked_first() {
     for (words, says) in [
         (&["add", "container", "cache", "--image", "i"][..], "there is a container \"cache\" already"),
         (&["add", "container", "third", "--image", "i", "--publish", "6379"], "nothing was written"),
-        (&["add", "container", "third", "--image", "nowhere/at/all:x y"], "nothing was written"),
+        (&["add", "container", "third", "--image", "i", "--depends-on", "nobody"], "nothing was written"),
         (&["add", "package", "b", "--image", "j"], "there is no `image \"j\"`"),
-        (&["set", "web.image", "j"], "nothing was written"),
+        (&["set", "web.depends-on", "nobody"], "nothing was written"),
         (&["set", "web.replicas", "-1"], "a whole number from 0 to 1000 was expected"),
         (&["set", "web.replica", "3"], "write replicas"),
     ] {

@@ -429,7 +429,7 @@ proptest! {
             ("c.hostname", format!("n{count}"), "/containers/c/hostname"),
             ("c.env.NEW", format!("{count} x"), "/containers/c/env"),
         ] {
-            let new = set(&texts, path, &[wanted.clone()]).unwrap().text;
+            let new = set(&texts, path, std::slice::from_ref(&wanted)).unwrap().text;
             let (mut before, mut after) = (value(&read(&text, &[])), value(&read(&new, &[])));
             let found = after.pointer(there).unwrap();
             prop_assert!(found.to_string().contains(&wanted), "{}: {} in {}", path, found, new);

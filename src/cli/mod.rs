@@ -71,7 +71,8 @@ enum Apart {
 }
 
 impl Context {
-    /// Loads the project, and shows what was found in its files.
+    /// Loads the project. Errors are shown; warnings are for the commands that are about the whole of it, which call
+    /// [`warn`](Self::warn).
     ///
     /// # Errors
     /// Fails when the project file is missing or has errors.
@@ -94,6 +95,11 @@ impl Context {
         shown.clear();
         settled?;
         self.project()
+    }
+
+    /// Shows the warnings about a project's files.
+    pub fn warn(&self, loaded: &LoadedProject) {
+        self.ui.diagnostics(&loaded.warnings, &loaded.files);
     }
 
     /// Whether there is a project here.
@@ -134,7 +140,6 @@ impl Context {
         match engine::load(&self.options, remember) {
             Ok(loaded) => {
                 self.ui.keep_private(loaded.project.private());
-                self.ui.diagnostics(&loaded.warnings, &loaded.files);
                 Ok(loaded)
             }
             Err(LoadError::Error(error)) => Err(error),

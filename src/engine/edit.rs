@@ -89,3 +89,31 @@ pub fn apply(options: &Options, edit: &Edit) -> Result<Applied, LoadError> {
     written.replace(&edit.text)?;
     Ok(Applied::Done { before: written.text, after: edit.text.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_somebody_else_wrote_in_the_meantime_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.kdl");
+        fs::write(&path, "a").unwrap();
+        let read = Written::open(&path).unwrap();
+        fs::write(&path, "b").unwrap();
+        assert!(read.replace("c").unwrap_err().to_string().contains("was changed"));
+        // An editor puts another file in its place.
+        let read = Written::open(&path).unwrap();
+        fs::write(folder.path().join("new"), "b").unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        assert!(read.replace("c").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "b");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+        Written::open(&path).unwrap().replace("c").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "c");
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Written::open(&path).unwrap_err().chain().contains("a FIFO"));
+    }
+}

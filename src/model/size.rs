@@ -31,19 +31,39 @@ impl Size {
     pub fn parse(text: &str) -> Result<Self, String> {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(split);
-        let number: u64 = digits.parse().map_err(|_| "a size starts with a whole number, as in \"256MiB\"".to_owned())?;
         let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
-        match (factor, guess(unit)) {
-            (Some(factor), _) => number.checked_mul(factor).map(Self).ok_or_else(|| "this size is too large".into()),
-            (None, _) if unit.is_empty() => Err(format!("a size needs a unit, as in \"{digits}MiB\"")),
-            (None, Some(better)) => Err(format!("`{unit}` is not a unit of size; write \"{digits}{better}\"")),
-            (None, None) => Err(format!("`{unit}` is not a unit of size; write B, KiB, MiB, GiB or TiB, as in \"256MiB\"")),
+        if let (None, Some(meant)) = (factor, Self::guess(text)) {
+            return Err(format!("a size is a whole number with a unit such as MiB; write \"{}\"", meant.written()));
+        }
+        let number: u64 = digits.parse().map_err(|_| "a size starts with a whole number, as in \"256MiB\"".to_owned())?;
+        match factor {
+            Some(factor) => number.checked_mul(factor).map(Self).ok_or_else(|| "this size is too large".into()),
+            None if unit.is_empty() => Err(format!("a size needs a unit, as in \"{digits}MiB\"")),
+            None => Err(format!("`{unit}` is not a unit of size; write B, KiB, MiB, GiB or TiB, as in \"256MiB\"")),
         }
     }
 }
 
+impl Size {
+    /// The size that somebody means who writes one as in Docker: `512m`, `1.5g`, `64 MB`.
+    pub fn guess(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let unit = meant(unit.trim_start())?;
+        let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)?;
+        super::duration::multiple(number, factor).map(Self)
+    }
+
+    /// The size as the language writes it, exactly.
+    pub fn written(self) -> String {
+        let units = UNITS[..5].iter().rev();
+        let fitting = units.into_iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        fitting.map_or_else(|| format!("{}B", self.0), |(name, factor)| format!("{}{name}", self.0 / factor))
+    }
+}
+
 /// The unit that people mean when they write one as in Docker.
-fn guess(unit: &str) -> Option<&'static str> {
+fn meant(unit: &str) -> Option<&'static str> {
     match unit.to_ascii_lowercase().as_str() {
         "b" => Some("B"),
         "k" | "kb" | "ki" | "kib" => Some("KiB"),
@@ -67,5 +87,31 @@ impl fmt::Display for Size {
             }
         }
         write!(f, "{} B", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_write_is_guessed_and_written_as_it_is_here() {
+        for (text, want) in [
+            ("512m", "512MiB"),
+            ("1.5g", "1536MiB"),
+            ("64 MB", "64MiB"),
+            ("0.5KiB", "512B"),
+            ("1024k", "1MiB"),
+            ("7b", "7B"),
+            ("0g", "0B"),
+        ] {
+            let guess = Size::guess(text).unwrap();
+            assert_eq!(guess.written(), want, "{text}");
+            assert_eq!(Size::parse(want), Ok(guess));
+            assert!(Size::parse(text).unwrap_err().ends_with(&format!("write \"{want}\"")), "{text}");
+        }
+        for text in ["", "512", "m", "0.1g", "1x", "99999999999g", "1.5.5g"] {
+            assert_eq!(Size::guess(text), None, "{text}");
+        }
     }
 }

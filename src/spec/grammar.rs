@@ -276,16 +276,25 @@ pub fn complete(tree: &mut Tree, rows: &'static [Node]) {
 
 /// Checks top-level nodes against their rows and drops those that break them.
 pub fn check(trees: Vec<Tree>, top: &'static [Node], parent: &str, sink: &mut Sink) -> Vec<Tree> {
-    check_siblings(trees, (top, top), parent, sink)
+    check_siblings(trees, &Around { rows: top, top, owner: None }, parent, sink)
 }
 
-/// Checks siblings against their rows; the other rows are those of the top level.
-fn check_siblings(trees: Vec<Tree>, (rows, top): (&'static [Node], &'static [Node]), parent: &str, sink: &mut Sink) -> Vec<Tree> {
+/// What is legal around a node.
+struct Around {
+    /// The rows of its siblings, and those of the top level.
+    rows: &'static [Node],
+    top: &'static [Node],
+    /// The row of the node that it stands in.
+    owner: Option<&'static Node>,
+}
+
+/// Checks siblings against their rows.
+fn check_siblings(trees: Vec<Tree>, around: &Around, parent: &str, sink: &mut Sink) -> Vec<Tree> {
     let mut kept: Vec<Tree> = Vec::new();
     let mut once: BTreeMap<&'static str, Location> = BTreeMap::new();
     for tree in trees {
-        let Some(row) = row(rows, &tree.name) else {
-            sink.push(unknown_node(&tree, (rows, top), parent));
+        let Some(row) = row(around.rows, &tree.name) else {
+            sink.push(unknown_node(&tree, around, parent));
             continue;
         };
         if let Some(first) = once.get(row.name) {
@@ -299,38 +308,81 @@ fn check_siblings(trees: Vec<Tree>, (rows, top): (&'static [Node], &'static [Nod
         if !row.many {
             once.insert(row.name, tree.place.clone());
         }
-        kept.push(check_one(tree, row, top, sink));
+        kept.push(check_one(tree, row, around.top, sink));
     }
     kept
 }
 
-fn unknown_node(tree: &Tree, (rows, top): (&'static [Node], &'static [Node]), parent: &str) -> Diagnostic {
-    let yaml = tree.name.ends_with(':');
+fn unknown_node(tree: &Tree, around: &Around, parent: &str) -> Diagnostic {
+    let rows = around.rows;
+    let yaml = tree.name.ends_with(':') || tree.name == "-";
     let help = match nearest(&tree.name, rows.iter().map(|row| row.name)) {
         _ if yaml => "this looks like YAML; a project file is KDL, as in: container \"web\" { image \"app\" }".to_owned(),
         _ if let Some(advice) = advice(&tree.name, parent) => advice.to_owned(),
-        _ if let Some((above, row)) = rows.iter().find_map(|above| row(above.children, &tree.name).map(|row| (above, row))) => {
-            format!("it belongs in a block: {} {{ {} }}", opening(above), first_line(row.example))
-        }
+        _ if let Some(place) = deeper(tree, around) => place,
         Some(near) => format!("write `{near}`"),
-        None => match (habit(&tree.name).filter(|word| row(rows, word).is_some()), elsewhere(&tree.name, top)) {
+        None => match (habit(&tree.name).filter(|word| row(rows, word).is_some()), elsewhere(tree, around)) {
             (Some(word), _) => format!("this is called `{word}` here"),
-            (None, Some(whose)) => format!("`{}` belongs in `{whose}`", tree.name),
+            (None, Some(place)) => place,
             (None, None) => format!("{parent} takes: {}", rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")),
         },
     };
     Diagnostic::error("unknown-node", tree.place.clone(), format!("`{}` is not known in {parent}", tree.name)).help(help)
 }
 
-/// The beginning of a node's example, up to its block.
-fn opening(row: &Node) -> &str {
-    first_line(row.example).split(" {").next().unwrap_or(row.name)
+/// Where a word belongs that is written one level too high, or as a node in place of a property: with what it says there.
+fn deeper(tree: &Tree, around: &Around) -> Option<String> {
+    let value = tree.args.first().map(|entry| entry.value.written());
+    let has = |row: &Node| row.props.iter().any(|prop| prop.name == tree.name);
+    if let (Some(owner), Some(value)) = (around.owner.filter(|owner| has(owner)), &value) {
+        return Some(format!("it is a property: {} {}={value}", opening(owner), tree.name));
+    }
+    let above = around.rows.iter().find_map(|above| row(above.children, &tree.name).map(|row| (above, row)));
+    if let Some((above, row)) = above {
+        return Some(format!("write it in `{}`: {} {{ {} }}", above.name, opening(above), saying(tree, row)));
+    }
+    let mut owners = around.rows.iter().filter(|row| has(row));
+    match (owners.next(), owners.next(), value) {
+        (Some(owner), None, Some(value)) => {
+            Some(format!("it is a property of `{}`: {} … {}={value}", owner.name, owner.name, tree.name))
+        }
+        _ => None,
+    }
 }
 
-/// The top-level node that takes a node of this name. Profiles and tasks take what others take, too.
-fn elsewhere(name: &str, top: &'static [Node]) -> Option<&'static str> {
-    let own = |above: &&Node| !matches!(above.name, "profile" | "task");
-    top.iter().filter(own).find(|above| row(above.children, name).is_some()).map(|above| above.name)
+/// A node as it is written; without values, the example of its row.
+fn saying(tree: &Tree, row: &Node) -> String {
+    let args = tree.args.iter().map(|entry| entry.value.written());
+    let props = tree.props.iter().map(|(name, entry)| format!("{name}={}", entry.value.written()));
+    let words: Vec<String> = args.chain(props).collect();
+    if words.is_empty() || !tree.children.is_empty() {
+        return first_line(row.example).to_owned();
+    }
+    format!("{} {}", tree.name, words.join(" "))
+}
+
+/// The beginning of a node's example, up to its block, with no more than it needs.
+fn opening(row: &Node) -> String {
+    let head = first_line(row.example).split(" {").next().unwrap_or(row.name);
+    let needed = |word: &&str| match word.split_once('=') {
+        Some((name, _)) => row.props.iter().any(|prop| prop.name == name && prop.required),
+        None => true,
+    };
+    head.split(' ').filter(needed).collect::<Vec<_>>().join(" ")
+}
+
+/// Which node takes a node of this name, at the top level or in one of its nodes. Profiles and tasks take what others take,
+/// too.
+fn elsewhere(tree: &Tree, around: &Around) -> Option<String> {
+    let mut own = around.top.iter().filter(|above| !matches!(above.name, "profile" | "task"));
+    if let Some(above) = own.clone().find(|above| row(above.children, &tree.name).is_some()) {
+        return Some(format!("`{}` belongs in `{}`", tree.name, above.name));
+    }
+    own.find_map(|above| {
+        let (middle, row) = above.children.iter().find_map(|middle| row(middle.children, &tree.name).map(|row| (middle, row)))?;
+        let inside = format!("{} {{ {} }}", opening(middle), saying(tree, row));
+        Some(format!("`{}` belongs in `{}` of a node such as: {} {{ {inside} }}", tree.name, middle.name, opening(above)))
+    })
 }
 
 /// What to write for words of Compose that are not one word here.
@@ -416,7 +468,8 @@ fn check_one(mut tree: Tree, row: &'static Node, top: &'static [Node], sink: &mu
         );
         tree.children.clear();
     } else {
-        tree.children = check_siblings(std::mem::take(&mut tree.children), (row.children, top), &what, sink);
+        let around = Around { rows: row.children, top, owner: Some(row) };
+        tree.children = check_siblings(std::mem::take(&mut tree.children), &around, &what, sink);
     }
     tree
 }
@@ -441,6 +494,7 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
             (None, Some(kind)) => check_value(entry, kind, &format!("`{name}`"), sink),
             (None, None) => {
                 let help = match nearest(name, row.props.iter().map(|prop| prop.name)) {
+                    _ if let Some(place) = in_block(tree, row, name, entry) => place,
                     Some(near) => format!("write `{near}`"),
                     None if row.props.is_empty() => format!("for example: {}", first_line(row.example)),
                     None => {
@@ -460,6 +514,17 @@ fn check_props(tree: &Tree, row: &'static Node, sink: &mut Sink) {
             tree.lacks(missing.help(format!("for example: {}", first_line(row.example))), sink);
         }
     }
+}
+
+/// Where a word belongs that is written as a property in place of a node.
+fn in_block(tree: &Tree, own: &'static Node, name: &str, entry: &Entry) -> Option<String> {
+    let said = format!("{name} {}", entry.value.written());
+    let head: String = tree.args.iter().map(|entry| format!(" {}", entry.value.written())).collect();
+    if row(own.children, name).is_some() {
+        return Some(format!("write it in the block: {}{head} {{ {said} }}", own.name));
+    }
+    let above = own.children.iter().find(|above| row(above.children, name).is_some())?;
+    Some(format!("write it in `{}`: {}{head} {{ {} {{ {said} }} }}", above.name, own.name, opening(above)))
 }
 
 fn check_value(entry: &Entry, kind: Kind, what: &str, sink: &mut Sink) {
@@ -543,6 +608,9 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
         (Kind::Flag, Value::Text(text)) if matches!(text.as_str(), "false" | "no" | "off") => {
             Err(("`#true` or `#false` was expected".into(), Some("write `#false`".into())))
         }
+        (Kind::Flag, Value::Integer(number @ (0 | 1))) => {
+            Err(("`#true` or `#false` was expected".into(), Some(format!("write `#{}`", *number == 1))))
+        }
         (Kind::Flag, _) => Err(("`#true` or `#false` was expected".into(), None)),
         (Kind::FlagOr(_), Value::Bool(_)) => Ok(()),
         (Kind::FlagOr(words), Value::Text(text)) if words.contains(&text.as_str()) => Ok(()),
@@ -550,9 +618,17 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             let (message, help) = value_fits(value, Kind::Flag).err().unwrap_or_default();
             Err((format!("{}, or {} was expected", message.trim_end_matches(" was expected"), quoted(words)), help))
         }
-        (Kind::Size, Value::Text(text)) => said(Size::parse(text).map(drop)),
+        (Kind::Size, Value::Text(text)) => Size::parse(text).map(drop).map_err(|message| match Size::guess(text) {
+            Some(meant) => {
+                (format!("{} is not how a size is written", value.written()), Some(format!("write \"{}\"", meant.written())))
+            }
+            None => (message, None),
+        }),
         (Kind::Size, other) => Err(("a size needs a unit".into(), Some(format!("for example \"{}MiB\"", other.written())))),
-        (Kind::Duration, Value::Text(text)) => said(Duration::parse(text).map(drop)),
+        (Kind::Duration, Value::Text(text)) => Duration::parse(text).map(drop).map_err(|message| match Duration::guess(text) {
+            Some(meant) => (format!("{} is not how a duration is written", value.written()), Some(format!("write \"{meant}\""))),
+            None => (message, None),
+        }),
         (Kind::Duration, other) => Err(("a duration needs a unit".into(), Some(format!("for example \"{}s\"", other.written())))),
         (Kind::Ports, value) => ports(value).map(drop),
         (Kind::Address, Value::Text(text)) if text.parse::<Ipv4Addr>().is_ok() => Ok(()),

@@ -205,7 +205,8 @@ fn explain(source: &Text, place: Location, message: &str, help: Option<&str>) ->
         let place = source.place(line_start + at, 2);
         return Diagnostic::error("kdl-1", place, "raw strings are written without `r` in KDL 2").help("write `#\"…\"#`");
     }
-    if line.trim_end().ends_with(',') || line.contains("\",") {
+    let list = source.text[place.offset..].starts_with('[');
+    if !list && (line.trim_end().ends_with(',') || line.contains("\",")) {
         let at = line.find(',').unwrap_or(0);
         return comma(source.place(line_start + at, 1));
     }

@@ -45,6 +45,21 @@ pub fn said<T>(outcome: Result<T, Error>) -> String {
     outcome.map_or_else(|error| error.chain(), |_| "good".into())
 }
 
+/// A text's format has that format, and what is changed in a text can be read again.
+fn formatted(text: &str) -> String {
+    let Some(new) = spec::format(text) else { return "refused".into() };
+    assert_eq!(spec::format(&new).as_ref(), Some(&new));
+    let texts = BTreeMap::from([("stead.kdl".to_owned(), text.to_owned())]);
+    let set = ["web.replicas", "c.env.A", "a.label.b", "app.workdir", "web.limits.pids"].map(|path| {
+        let changed = spec::set(&texts, path, &["3".to_owned()]);
+        changed.is_ok_and(|edit| {
+            assert!(spec::format(&edit.text).is_some(), "{path}: {}", edit.text);
+            edit.text != text
+        })
+    });
+    format!("good {} {set:?}", new == text)
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -285,6 +300,7 @@ fn languages(scratch: &Path) -> Vec<Target> {
     }
     let copies = load("project \"p\"\nimage \"a\" { copy \".\" to=\"/\" }\n", "").project.unwrap();
     vec![
+        target("format", projects.clone(), KDL, |bytes| formatted(&text(bytes))),
         target("project", projects, KDL, |bytes| findings(&load(&text(bytes), &text(bytes)))),
         target("lock", locks, KDL, |bytes| match lock::parse(&text(bytes)) {
             Ok(found) => format!("good {}", lock::write(&found).len() > 100),

@@ -34,6 +34,7 @@ struct Foreseen<'a> {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project_dry()?;
+    context.warn(&loaded);
     let planned = if arguments.json || arguments.verbose {
         engine::foresee(&loaded).map(|(planned, outlook)| (planned, Some(outlook)))
     } else {
@@ -67,6 +68,7 @@ pub fn show_planned(planned: &Planned, context: &Context) -> Result<u8> {
 
 /// Shows a project's plan as text.
 pub fn show(loaded: &LoadedProject, context: &Context) -> Result<u8> {
+    context.warn(loaded);
     print(&engine::plan_only(loaded)?.plan, context);
     warn_of_vanished(loaded, context)?;
     Ok(0)

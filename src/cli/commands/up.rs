@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     }
     let trace = arguments.trace.as_deref().map(|path| Trace::begin(path, "up", &context.ui)).transpose()?;
     let loaded = context.settled(&options)?;
+    context.warn(&loaded);
     let up = |reporter: &dyn engine::Reporter| match &trace {
         Some(trace) => engine::up(&loaded, &options, &trace.beside(reporter)),
         None => engine::up(&loaded, &options, reporter),

@@ -119,6 +119,7 @@ fn session(
         let names = std::mem::take(&mut only);
         let fresh = loaded.take().map_or_else(|| context.settled(options), Ok);
         let applied = fresh.and_then(|loaded| {
+            context.warn(&loaded);
             all(session.aim(&loaded, &context.options, begun)?);
             let options = UpOptions { only: names.clone(), keep_drift: is_begun, ..options.clone() };
             super::converge::converge(&loaded.instance, context, since, |reporter| engine::up(&loaded, &options, reporter))
@@ -152,6 +153,7 @@ fn session(
 /// Brings the environment up, and starts this program again to watch in the background.
 fn detach(options: &UpOptions, context: &Context) -> Result<u8> {
     let loaded = context.settled(options)?;
+    context.warn(&loaded);
     let instance = &loaded.instance;
     drop(engine::claim_watch(instance)?);
     let code = super::converge::converge(instance, context, Instant::now(), |reporter| engine::up(&loaded, options, reporter))?;

@@ -9,6 +9,7 @@
 mod others;
 mod pieces;
 mod recover;
+mod slips;
 mod token;
 
 pub use pieces::{Piece, Token, pieces};
@@ -264,6 +265,9 @@ impl<'t> Scanner<'t> {
             match self.peek() {
                 Some('{') => return self.block(node, None),
                 Some(c) if !ends_node(c) && !self.starts("//") => {
+                    if !spaced && c == '=' {
+                        return Err(self.equals());
+                    }
                     if !spaced {
                         return Err(Wrong::new(self.at, c.len_utf8(), "a space is missing here").help("put one before it"));
                     }
@@ -330,6 +334,11 @@ impl<'t> Scanner<'t> {
     /// Reads an argument or a property.
     fn entry(&mut self, node: &Node) -> Step {
         if node.block != Block::None {
+            if self.peek() == Some('#') {
+                let from = self.at;
+                self.value()?;
+                self.at = from;
+            }
             let length = self.rest().find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(self.rest().len());
             let wrong = Wrong::new(self.at, length, "a node begins here, and the one before it has not ended");
             return Err(wrong.kind(Kind::Joined));

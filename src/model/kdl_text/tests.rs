@@ -45,8 +45,8 @@ fn others_are_told_where_they_are_wrong() {
         ("a \"\\u{d800}\"", 3, "not a character"),
         ("a \"b\"c", 5, "a space is missing"),
         ("a true", 2, "needs a `#`"),
-        ("a #yes", 2, "no such keyword"),
-        ("a 1x", 2, "begins like a number"),
+        ("a #yes", 2, "no keyword `#yes`"),
+        ("a 1x", 2, "is not a number"),
         ("a 1=2", 3, "only a name"),
         ("a b=", 4, "something is missing"),
         ("a {} b", 5, "has not ended"),
@@ -63,7 +63,8 @@ fn others_are_told_where_they_are_wrong() {
         ("a #\"b", 2, "no end"),
         ("a \u{1}", 2, "U+0001"),
         ("a;;b", 2, "not allowed here"),
-        ("a [1]", 2, "not allowed here"),
+        ("a [1]", 2, "no lists"),
+        ("a b://c", 2, "in quotes"),
     ] {
         let wrong = read(text, LIMITS).unwrap_err();
         assert!(wrong[0].offset == offset && wrong[0].message.contains(says), "{text:?}: {wrong:?}");
@@ -105,6 +106,55 @@ fn every_error_of_a_line_is_told_unless_it_follows_from_another() {
     }
     let many = read(&format!("a {}", "true ".repeat(99)), LIMITS).unwrap_err();
     assert_eq!(many.len(), ERRORS);
+}
+
+#[test]
+fn slips_are_told_with_what_to_write() {
+    for (text, marked, help) in [
+        ("# x  y ", "#", "write `// x  y`"),
+        ("a 1 #", "#", "a comment begins with `//`"),
+        ("a 1 # x", "#", "write `// x`"),
+        ("a #no tag", "#", "write `// no tag`"),
+        ("a { b } # x", "#", "write `// x`"),
+        ("a #True", "#True", "write `#true`"),
+        ("a #x", "#x", "a comment begins with `//`; text must be in quotes: \"#x\""),
+        ("publish 8080:80", "8080:80", "write `publish 8080 to=80`"),
+        (
+            "a { publish 127.0.0.1:80-81:90-91/udp }",
+            "127.0.0.1:80-81:90-91/udp",
+            "write `publish \"80-81\" to=\"90-91\" address=\"127.0.0.1\" protocol=\"udp\"`",
+        ),
+        ("expose 53/udp", "53/udp", "write `expose 53 protocol=\"udp\"`"),
+        ("publish 80-90", "80-90", "write `publish \"80-90\"`"),
+        ("user 33:33", "33:33", "write \"33:33\""),
+        ("memory 1.5g;", "1.5g", "write \"1536MiB\""),
+        ("memory 512m, x", "512m", "write \"512MiB\""),
+        ("stop-grace 5m", "5m", "write \"5m\""),
+        ("healthcheck interval=1m30s", "1m30s", "write \"90s\""),
+        ("a 2026-01-01T00:00", "2026-01-01T00:00", "write \"2026-01-01T00:00\""),
+        ("image docker.io/library/redis:7 x", "docker.io/library/redis:7", "write \"docker.io/library/redis:7\""),
+        ("copy ./app to=/srv/app", "./app", "write \"./app\""),
+        ("mount to=/srv/app;", "/srv/app", "write \"/srv/app\""),
+        ("env A=redis://cache:6379", "redis://cache:6379", "write \"redis://cache:6379\""),
+        ("workdir $(pwd)/x", "$(pwd)/x", "write \"$(pwd)/x\""),
+        ("image 'app'", "'app'", "write \"app\""),
+        ("image “app”", "“app”", "write \"app\""),
+        ("image = app", "=", "write `image \"app\"`"),
+        ("replicas=2;", "=", "write `replicas 2`"),
+        ("a b = = 2", "=", "values have no `=` in front: image \"app\"; a property has one: to=\"/x\""),
+        ("cmd [\"a b\", c]", "[\"a b\", c]", "write `cmd \"a b\" \"c\"`"),
+        ("s { capability add=[\"A\", \"B\"] }", "[\"A\", \"B\"]", "write `capability add=\"A\"; capability add=\"B\"`"),
+        ("env A=[1 2]", "[1 2]", "write `env A=\"1 2\"`"),
+        ("a [", "[", "give several values, or write the line several times"),
+        ("[container.web]", "[container.web]", "as in: container \"web\" { image \"app\" }"),
+    ] {
+        let wrong = read(text, LIMITS).unwrap_err().remove(0);
+        assert_eq!(&text[wrong.offset..wrong.offset + wrong.length], marked, "{text}: {wrong:?}");
+        assert_eq!(wrong.help.as_deref(), Some(help), "{text}: {wrong:?}");
+    }
+    for legal in ["a b:// c", "a b: // c", "env A='s B=’s", "a b//c", "a b/*c*/"] {
+        assert!(read(legal, LIMITS).is_ok(), "{legal}");
+    }
 }
 
 #[test]
@@ -206,6 +256,8 @@ fn recovery_has_the_bounds_of_reading() {
         " b \\x {\n".repeat(20_000),
         format!("a = {}{}\n", "{".repeat(100_000), "}".repeat(100_000)),
         "a \"\\u{\n".repeat(20_000),
+        format!("a {}/", "“b ".repeat(20_000)),
+        format!("a {}/", "1x".repeat(20_000)),
         "}\n".repeat(100_000),
         " a{".repeat(100),
     ] {

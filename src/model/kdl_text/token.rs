@@ -32,6 +32,10 @@ impl Scanner<'_> {
     /// Reads a value. Returns whether it is text.
     pub(super) fn value(&mut self) -> Step<bool> {
         let from = self.at;
+        if let Some(wrong) = self.foreign_quotes() {
+            return Err(wrong);
+        }
+        let bare = self.peek().is_some_and(is_word);
         let text = match self.peek() {
             Some('"') => self.quoted().map(|()| true)?,
             Some('#') if self.rest().trim_start_matches('#').starts_with('"') => self.raw().map(|()| true)?,
@@ -41,8 +45,11 @@ impl Scanner<'_> {
             None => return Err(Wrong::new(from, 0, "something is missing here")),
         };
         match self.peek() {
+            // An address would lose what is behind its scheme to a comment.
+            Some('/') if bare && self.is_address(from) => Err(self.unquoted(from).kind(Kind::Value)),
             None | Some('=' | ')' | '{' | '}' | ';' | '\\') => Ok(text),
             Some(c) if is_space(c) || is_newline(c) || self.starts("//") || self.starts("/*") => Ok(text),
+            Some(c) if bare && c != '"' && !is_disallowed(c) => Err(self.unquoted(from).kind(Kind::Value)),
             Some(c) => {
                 let wrong = Wrong::new(self.at, c.len_utf8(), "a space is missing here");
                 let wrong = if c == ',' { wrong.kind(Kind::Value) } else { wrong };
@@ -51,16 +58,25 @@ impl Scanner<'_> {
         }
     }
 
+    /// Whether the word from this place on is a scheme, with an address behind it.
+    fn is_address(&self, from: usize) -> bool {
+        let behind = self.rest().strip_prefix("//").and_then(|behind| behind.chars().next());
+        self.text[from..self.at].ends_with(':') && behind.is_some_and(|c| !is_space(c) && !is_newline(c))
+    }
+
     fn unexpected(&self, c: char) -> Wrong {
         if is_disallowed(c) {
             return Wrong::new(self.at, c.len_utf8(), format!("the character U+{:04X} is not allowed", u32::from(c)));
         }
-        let help = match c {
-            '=' => "values have no `=` in front: image \"app\"; a property has one, without spaces: to=\"/x\"",
-            '[' | ']' => "there are no lists: give several values, or write the line several times",
-            _ => "put text with such characters in quotes",
-        };
-        Wrong::new(self.at, c.len_utf8(), format!("`{c}` is not allowed here")).help(help)
+        match c {
+            '=' => self.equals(),
+            '[' => self.list(),
+            '/' => self.unquoted(self.at),
+            _ => {
+                let wrong = Wrong::new(self.at, c.len_utf8(), format!("`{c}` is not allowed here"));
+                wrong.help("put text with such characters in quotes")
+            }
+        }
     }
 
     /// Reads a name or a number. Returns whether it is a name.
@@ -81,37 +97,14 @@ impl Scanner<'_> {
         if is_number(unsigned) {
             return Ok(false);
         }
-        let wrong = Wrong::new(from, length, "this begins like a number, but is not one").kind(Kind::Value);
-        let unit = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let number = &word[..word.len() - unit.len()];
-        let fraction = number.contains('.');
-        let line = self.text[..from].rsplit(is_newline).next().unwrap_or_default();
-        let publishes = line.trim_end().ends_with("publish");
-        Err(wrong.help(match unit.to_ascii_lowercase().as_str() {
-            "k" | "kb" | "kib" if !fraction => format!("a size is text: \"{number}KiB\""),
-            "m" | "mb" | "mib" if !fraction => format!("a size is text: \"{number}MiB\""),
-            "g" | "gb" | "gib" if !fraction => format!("a size is text: \"{number}GiB\""),
-            _ => match word.rsplit_once(':') {
-                Some((host, to)) if publishes && is_number(to) => match host.rsplit_once(':') {
-                    Some((address, host)) => format!("a port is published by: publish {host} to={to} address=\"{address}\""),
-                    None => format!("a port is published by: publish {host} to={to}"),
-                },
-                _ => format!("put it in quotes if it is text: \"{word}\""),
-            },
-        }))
+        Err(self.no_number(from).kind(Kind::Value))
     }
 
     fn keyword(&mut self) -> Step {
         let length = self.rest()[1..].find(|c| !is_word(c)).map_or(self.rest().len(), |length| length + 1);
         let word = &self.rest()[1..length];
-        let line = self.text[..self.at].rsplit(is_newline).next().unwrap_or_default();
-        if word.is_empty() || !RESERVED.contains(&word) && line.trim().is_empty() {
-            let wrong = Wrong::new(self.at, 1, "`#` begins a keyword, and there is none of that name");
-            return Err(wrong.help("a comment begins with `//`"));
-        }
         if !RESERVED.contains(&word) {
-            let wrong = Wrong::new(self.at, length, "there is no such keyword").kind(Kind::Value);
-            return Err(wrong.help("there are #true, #false, #null, #inf, #-inf and #nan; text needs quotes"));
+            return Err(self.no_keyword(word).kind(Kind::Value));
         }
         self.at += length;
         Ok(())
