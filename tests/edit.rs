@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use stead::tested::spec::format;
 
-const PROJECT: &str = "project \"p\"\ninclude \"more/db.kdl\"\n\nimage \"i\" { debian \"bookworm\" { package \"a\" } }\n\n\
+const PROJECT: &str = "project \"p\"\ninclude \"more/db.kdl\"\n\nimage \"i\" { debian \"bookworm\" { package \"aa\" } }\n\n\
                        container \"web\" { // the front\n    image \"i\"\n    replicas 2 // two\n    cmd \"x\"\n}\n";
 const MORE: &str = "container \"db\" {\n    image \"i\"\n    cmd \"y\"\n}\n";
 
@@ -118,9 +118,9 @@ fn a_file_keeps_its_mode_and_a_link_stays_one() {
 fn what_is_added_is_checked_first() {
     let folder = project();
     let folder = folder.path();
-    let ran = stead(folder, &["add", "package", "b", "a", "--image", "i"], "");
+    let ran = stead(folder, &["add", "package", "bb", "aa", "--image", "i"], "");
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(read(folder, "stead.kdl").contains("package \"a\" \"b\" }"));
+    assert!(read(folder, "stead.kdl").contains("package \"aa\" \"bb\" }"));
     let words = ["add", "container", "cache", "--image", "i", "--publish", "6379", "--env", "A=1", "--", "redis", "--port", "1"];
     let ran = stead(folder, &words, "");
     assert_eq!(ran.code, 0, "{}", ran.err);

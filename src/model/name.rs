@@ -18,21 +18,28 @@ impl Name {
     /// # Errors
     /// A sentence saying which rule it breaks.
     pub fn parse(text: &str) -> Result<Self, String> {
+        match Self::broken_rule(text) {
+            None => Ok(Self(text.to_owned())),
+            Some(rule) => Err(format!("{rule}{}", Self::perhaps(text))),
+        }
+    }
+
+    /// The rule that a text breaks.
+    fn broken_rule(text: &str) -> Option<String> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if text.is_empty() {
-            return Err("a name cannot be empty".into());
+            return Some("a name cannot be empty".into());
         }
         if text.len() > 40 {
-            return Err("a name has at most 40 characters".into());
+            return Some("a name has at most 40 characters".into());
         }
         if let Some(bad) = text.chars().find(|c| !legal(*c)) {
-            let bad = shown_letter(bad);
-            return Err(format!("a name has lowercase letters, digits and hyphens, not {bad}{}", Self::perhaps(text)));
+            return Some(format!("a name has lowercase letters, digits and hyphens, not {}", shown_letter(bad)));
         }
         if !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.ends_with('-') {
-            return Err(format!("a name starts with a letter and does not end with a hyphen{}", Self::perhaps(text)));
+            return Some("a name starts with a letter and does not end with a hyphen".into());
         }
-        Ok(Self(text.to_owned()))
+        None
     }
 
     /// A suggestion for a text that is no name, if something like it is one.
@@ -40,7 +47,7 @@ impl Name {
         let lower = text.to_lowercase();
         let words = lower.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).filter(|word| !word.is_empty());
         let mended = words.collect::<Vec<_>>().join("-");
-        if Self::parse(&mended).is_ok() { format!("; perhaps \"{mended}\"") } else { String::new() }
+        if Self::broken_rule(&mended).is_none() { format!("; perhaps \"{mended}\"") } else { String::new() }
     }
 
     /// A placeholder for something that has no name yet; users cannot write it.

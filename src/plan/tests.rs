@@ -1038,8 +1038,8 @@ fn an_image_has_what_its_base_has_unless_it_says_otherwise() {
 #[test]
 fn a_mount_that_hides_what_changed_is_named() {
     let shop = |mount: &str, to: &str| {
-        let text = SHOP.replace("    secret \"key\"\n    network", &format!("    secret \"key\"\n    {mount}\n    network"));
-        text.replace("to=\"/srv\"", &format!("to=\"{to}\""))
+        let text = SHOP.replace("to=\"/srv\"", &format!("to=\"{to}\""));
+        text.replace("    secret \"key\"\n    network", &format!("    secret \"key\"\n    {mount}\n    network"))
     };
     let told = |mount: &str, to: &str| {
         let mut host = Host::new(&shop(mount, to));

@@ -49,6 +49,12 @@ impl Scanner<'_> {
             Some('/') if bare && self.is_address(from) => Err(self.unquoted(from).kind(Kind::Value)),
             None | Some('=' | ')' | '{' | '}' | ';' | '\\') => Ok(text),
             Some(c) if is_space(c) || is_newline(c) || self.starts("//") || self.starts("/*") => Ok(text),
+            // The raw strings of KDL 1.
+            Some('#') if bare && &self.text[from..self.at] == "r" && self.rest().trim_start_matches('#').starts_with('"') => {
+                self.raw()?;
+                let wrong = Wrong::new(from, self.at - from, "raw strings are written without `r` in KDL 2").kind(Kind::Value);
+                Err(wrong.help("write `#\"…\"#`"))
+            }
             Some(c) if bare && c != '"' && !is_disallowed(c) => Err(self.unquoted(from).kind(Kind::Value)),
             Some(c) => {
                 let wrong = Wrong::new(self.at, c.len_utf8(), "a space is missing here");
