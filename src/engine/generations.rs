@@ -122,14 +122,16 @@ pub fn go_back(instance: &Instance, generation: Generation, options: &UpOptions,
     reconcile::up(&restored(instance, generation)?, options, reporter)
 }
 
-/// The volumes of a generation: those that it declares, and those that its containers mount.
+/// The volumes of a generation: those that it declares, and those that its containers mount, also for what images declare as
+/// data.
 fn volumes_of(generation: &Generation) -> BTreeSet<Name> {
     let mounts = generation.project.containers.values().flat_map(|container| &container.mounts);
     let mounted = mounts.filter_map(|mount| match &mount.source {
         MountSource::Volume(name) => Some(name),
         MountSource::Bind(_) | MountSource::Image(_) => None,
     });
-    generation.project.volumes.keys().chain(mounted).cloned().collect()
+    let of_images = generation.containers.values().flat_map(ContainerRecord::volumes);
+    generation.project.volumes.keys().chain(mounted).cloned().chain(of_images).collect()
 }
 
 /// The snapshots that belong to a generation, one for each of its volumes.

@@ -8,7 +8,7 @@ use crate::instance::{Instance, LoadedProject};
 use crate::model::{Error, Name, Result, nearest, time_text};
 use crate::monitor::now_ms;
 use crate::plan::InstanceRecord;
-use crate::project::MountSource;
+use crate::project::{MountSource, ReplicaId};
 use crate::reconcile::{hold_users, running_users};
 use crate::volume::{self, Content, Copied, SnapshotName};
 use serde::Serialize;
@@ -365,7 +365,8 @@ pub fn remove_volumes(instance: &Instance, typed: &[String], snapshots: Snapshot
     Ok(())
 }
 
-/// The volumes that the project file does not have and that no container uses.
+/// The volumes that the project file does not have and that no container uses. Those of a replica of the project, for what its
+/// image declares as data, are not among them, whether it is up or not.
 ///
 /// # Errors
 /// Fails as [`volumes`] does.
@@ -377,6 +378,14 @@ pub fn unused_volumes(loaded: &LoadedProject) -> Result<Vec<VolumeRow>> {
     });
     let wanted: BTreeSet<&Name> = loaded.project.volumes.keys().chain(mounted).collect();
     let mut all = volumes(&loaded.instance)?;
-    all.retain(|row| !wanted.contains(&row.name) && row.used_by.is_empty());
+    let replicas: Vec<String> = loaded
+        .project
+        .containers
+        .iter()
+        .flat_map(|(name, container)| ReplicaId::all(name, container.replicas))
+        .map(|replica| format!("{replica}-"))
+        .collect();
+    let is_of_replica = |name: &Name| replicas.iter().any(|replica| name.as_str().starts_with(replica));
+    all.retain(|row| !wanted.contains(&row.name) && row.used_by.is_empty() && !is_of_replica(&row.name));
     Ok(all)
 }

@@ -306,9 +306,11 @@ impl Planner<'_> {
             let rebuilt = pending.get(&wish.image_name);
             let Some(deed) = deed_of(self.known.observed, wish, rebuilt.is_some()) else { continue };
             self.deeds.insert(name.clone(), deed);
+            if matches!(deed, Deed::Start(_)) {
+                self.image_volumes(wish);
+            }
             let Some(record) = self.known.observed.record.containers.get(name) else {
-                let mut causes = vec![self.known.creation(wish)];
-                causes.extend(self.known.not_kept(wish));
+                let causes = vec![self.known.creation(wish)];
                 let detail = if wish.is_job() { "run".to_owned() } else { format!("image {}", wish.image_name) };
                 self.add(Symbol::Create, object_of(wish.is_job()), name, &detail, causes);
                 self.mark(wish);
@@ -346,10 +348,7 @@ impl Planner<'_> {
                     "start"
                 }
                 Deed::Start(How::Again) => "restart",
-                Deed::Start(How::Fresh) | Deed::End => {
-                    causes.extend(self.known.not_kept(wish));
-                    "replace"
-                }
+                Deed::Start(How::Fresh) | Deed::End => "replace",
             };
             self.add(Symbol::Change, object_of(wish.is_job()), name, detail, causes);
             self.mark(wish);
@@ -376,6 +375,21 @@ impl Planner<'_> {
             self.deeds.insert(name, Deed::End);
         }
         turns
+    }
+
+    /// Adds the volumes that are made for what a container's image declares as data, before the container itself.
+    fn image_volumes(&mut self, wish: &Desired) {
+        for (path, volume) in &wish.kept {
+            if self.known.observed.record.volumes.contains(volume) {
+                continue;
+            }
+            let reason = self.known.at(
+                &NodePath::container(&wish.container).node("image"),
+                format!("the image of {} keeps data in {path}, and nothing is mounted there", wish.name),
+            );
+            self.add(Symbol::Create, Object::Volume, volume.as_str(), &format!("{path} of {}", wish.name), vec![reason]);
+            self.wants(wants::volume((self.known.project, self.known.observed), volume));
+        }
     }
 
     /// Says which replicas stand in for others while these are replaced, and in which turns that is done.

@@ -1,4 +1,4 @@
-//! Why a replica is created, replaced or started: what changed of it, and what is lost with it.
+//! Why a replica is created, replaced or started: what changed of it.
 
 use super::cause::Cause;
 use super::desired::Desired;
@@ -6,10 +6,9 @@ use super::difference::change_of;
 use super::hidden::{Covered, covered};
 use super::image_cause::{Known, cause};
 use super::images::step_records;
-use super::observed::{Down, Seen};
+use super::observed::{Down, IMAGE_VOLUME, Seen};
 use crate::project::NodePath;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 impl Known<'_> {
     /// That a mount of the container hides a file because of which its image is built again.
@@ -54,21 +53,6 @@ impl Known<'_> {
         })
     }
 
-    /// What the image says is data, and what no mount keeps: there are no anonymous volumes here. Nobody expects a job to keep
-    /// anything.
-    pub fn not_kept(&self, wish: &Desired) -> Vec<Cause> {
-        if wish.is_job() {
-            return Vec::new();
-        }
-        let is_kept = |path: &str| {
-            let mounts = wish.spec.mounts.iter().map(|mount| &mount.to).chain(wish.spec.tmpfs.iter().map(|tmpfs| &tmpfs.path));
-            mounts.into_iter().any(|to| Path::new(path).starts_with(to))
-        };
-        let volumes = wish.image.iter().flat_map(|image| &image.config.volumes).filter(|path| !is_kept(path));
-        let text = |path: &String| format!("what it keeps in {path} is lost when it is replaced: mount a volume there");
-        volumes.map(|path| self.at(&NodePath::container(&wish.container), text(path))).collect()
-    }
-
     /// Why a container that does not exist is created.
     pub fn creation(&self, wish: &Desired) -> Cause {
         let path = NodePath::container(&wish.container);
@@ -91,6 +75,10 @@ impl Known<'_> {
             || record.is_some_and(|record| record.private.contains(key)) || self.project.private_of(&wish.aspects).contains(key);
         let text = match (key, old, new) {
             ("image", Some(_), Some(_)) => return self.image_cause(wish),
+            _ if let Some(path) = key.strip_prefix(IMAGE_VOLUME) => match new {
+                Some(_) => format!("what its image keeps in {path} gets a volume"),
+                None => format!("its image keeps nothing in {path}, or something is mounted there"),
+            },
             _ if let Some(volume) = key.strip_prefix("volume.") => format!("volume {volume} is another one than when it ran"),
             (_, Some(old), Some(new)) if !is_private() => change_of(key, old, new).unwrap_or_else(|| format!("{key} changed")),
             (_, None, Some(_)) => format!("{key} is new"),

@@ -1,7 +1,7 @@
 //! What is to be done about a replica, from how it differs from what is wanted.
 
 use super::desired::Desired;
-use super::observed::{ContainerRecord, Down, Observed, Seen};
+use super::observed::{ContainerRecord, Down, IMAGE_VOLUME, Observed, Seen};
 use super::task::{Deed, How};
 use std::collections::BTreeSet;
 
@@ -21,7 +21,9 @@ const LIVE: [&str; 9] = [
 /// The aspects of a container that differ from its record; the image is left out while it is not built.
 pub fn differing<'a>(record: &'a ContainerRecord, wish: &'a Desired, unbuilt: bool) -> Vec<&'a String> {
     let keys: BTreeSet<&String> = record.aspects.keys().chain(wish.aspects.keys()).collect();
-    let differs = |key: &&String| record.aspects.get(*key) != wish.aspects.get(*key) && !(unbuilt && key.as_str() == "image");
+    // What its image declares is known for certain once it is built, and then the image is another one, too.
+    let is_unknown = |key: &str| unbuilt && (key == "image" || key.starts_with(IMAGE_VOLUME));
+    let differs = |key: &&String| record.aspects.get(*key) != wish.aspects.get(*key) && !is_unknown(key.as_str());
     keys.into_iter().filter(differs).collect()
 }
 

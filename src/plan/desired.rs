@@ -2,9 +2,12 @@
 
 use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
-use super::observed::{NetworkRecord, Observed, Port, Seen};
+use super::image_volume::{uncovered, volume_of};
+use super::observed::{IMAGE_VOLUME, NetworkRecord, Observed, Port, Seen};
 use crate::model::{Digest, Error, Name};
-use crate::project::{Container, Health, Limits, Locations, MountSource, NodePath, Probe, Project, ReplicaId, is_command_line};
+use crate::project::{
+    Container, Health, Limits, Locations, Mount, MountSource, NodePath, Probe, Project, ReplicaId, is_command_line, is_one_off,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -19,6 +22,10 @@ pub struct Desired {
     /// The image; absent while it is not built.
     pub image: Option<Image>,
     pub spec: Container,
+    /// Where the image declares data and nothing is mounted: each path with the volume of this replica that is mounted there.
+    pub kept: BTreeMap<String, Name>,
+    /// The same of what runs once: what is there goes with the container.
+    pub passing: BTreeSet<String>,
     /// The environment variables of the image, overridden by those of files, overridden by the container's own.
     pub env: BTreeMap<String, String>,
     pub networks: Vec<Attached>,
@@ -78,6 +85,12 @@ pub fn desired(
             let place = places.of(&NodePath::container(name).node("cmd"));
             errors.push(Error::new(why).hint(format!("write cmd {words}; or cmd \"sh\" \"-c\" \"…\"")).at(place));
         }
+        let data = uncovered(project, images, container);
+        // Nobody expects a job, or a command of a moment, to keep anything.
+        let keeps = container.job.is_none() && !is_one_off(name.as_str());
+        if keeps && container.stand_ins() > 0 && !data.is_empty() {
+            errors.push(no_stand_in(name, &data, places));
+        }
         for replica in ReplicaId::all(name, container.replicas).chain(stand_ins(project, observed, name)) {
             let full = replica.to_string();
             let attached: Vec<Attached> = attachments(container)
@@ -100,12 +113,19 @@ pub fn desired(
                 image_name: image_name.clone(),
                 image: image.cloned(),
                 spec: container.clone(),
+                kept: BTreeMap::new(),
+                passing: BTreeSet::new(),
                 env: env.clone(),
                 networks: attached,
                 ports: ports.clone(),
                 aspects: BTreeMap::new(),
                 stands_in,
             };
+            if keeps {
+                one.keep(&data, project);
+            } else {
+                one.passing.clone_from(&data);
+            }
             one.aspects = aspects(&one, project, observed, images, &file_env);
             all.insert(full, one);
         }
@@ -169,6 +189,18 @@ fn stand_ins(project: &Project, observed: &Observed, name: &Name) -> Vec<Replica
     recorded.range(container.replicas + 1..).copied().chain(new).map(replica).collect()
 }
 
+/// The error for a container that is replaced start-first and whose image declares data. A volume of a replica must not be used by
+/// two, and what a further one writes into a volume of its own would be lost when that one ends, or be found by nobody.
+fn no_stand_in(name: &Name, data: &BTreeSet<String>, places: &Locations) -> Error {
+    let paths = data.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let why = format!(
+        "container {name}: \"start-first\" needs a further replica, and what that would write to {paths}, which the image declares \
+         as data, would be lost when it ends"
+    );
+    let advice = "mount a volume of the project there, which all replicas share, or a tmpfs, or write order \"stop-first\"";
+    Error::new(why).hint(advice).at(places.of(&NodePath::container(name).node("update")))
+}
+
 /// The published ports; a port that another instance of the same project has is moved to this instance's
 /// own loopback address.
 fn ports(
@@ -228,6 +260,12 @@ fn ports(
 }
 
 impl Desired {
+    /// Mounts a volume of its own at each path that its image declares as data.
+    fn keep(&mut self, data: &BTreeSet<String>, project: &Project) {
+        self.kept = data.iter().map(|path| (path.clone(), volume_of(&self.name, path, project))).collect();
+        self.spec.mounts.extend(self.kept.iter().map(|(path, volume)| Mount::of_volume(volume.clone(), path)));
+    }
+
     /// Its health check: its own, or else the image's.
     pub fn health(&self) -> Option<&Health> {
         let image = self.image.as_ref().and_then(|image| image.config.health.as_ref());
@@ -423,7 +461,8 @@ fn aspects(
             Some(lead) => json(&(mount, image, lead.path)),
             None => json(&(mount, image)),
         };
-        put(format!("mount.{}", mount.to), value);
+        let kind = if one.kept.contains_key(&mount.to) { IMAGE_VOLUME } else { "mount." };
+        put(format!("{kind}{}", mount.to), value);
     }
     if job.is_some() {
         put("inputs".into(), inputs(observed.inputs.get(&one.container)));

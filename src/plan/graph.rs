@@ -108,8 +108,12 @@ pub fn graph(parts: Parts) -> Vec<Task> {
     tasks.push(Task { changes: firewall, ..Task::new(Action::Admit, one(&Action::Record)) });
 
     let said = |name: &str| {
+        let keeps = |change: &Change| {
+            let mut kept = desired.get(name).into_iter().flat_map(|wish| wish.kept.values());
+            change.object == Object::Volume && kept.any(|volume| volume.as_str() == change.name)
+        };
         let is_its = |change: &Change| matches!(change.object, Object::Container | Object::Job) && change.name == name;
-        let meant = changes.iter().filter(|change| is_its(change));
+        let meant = changes.iter().filter(|change| is_its(change) || keeps(change));
         meant.cloned().collect::<Vec<_>>()
     };
     let (mut waits, mut starts) = (BTreeMap::new(), Vec::new());

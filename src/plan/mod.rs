@@ -15,6 +15,7 @@ mod graph;
 mod hidden;
 mod image;
 mod image_cause;
+mod image_volume;
 mod images;
 mod mark;
 mod observed;

@@ -256,6 +256,9 @@ pub enum JobState {
     Done,
 }
 
+/// The beginning of the paths of aspects that tell where the data of a container's image is kept.
+pub const IMAGE_VOLUME: &str = "image.volume.";
+
 impl ContainerRecord {
     /// The volumes that it mounts.
     pub fn volumes(&self) -> BTreeSet<Name> {
@@ -264,7 +267,7 @@ impl ContainerRecord {
         struct Mounted {
             source: MountSource,
         }
-        let mounts = self.aspects.iter().filter(|(path, _)| path.starts_with("mount."));
+        let mounts = self.aspects.iter().filter(|(path, _)| path.starts_with("mount.") || path.starts_with(IMAGE_VOLUME));
         let sources = mounts.filter_map(|(_, text)| {
             // The mount itself comes first; what follows depends on its kind.
             let parts: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;

@@ -536,15 +536,58 @@ fn values_from_outside_are_never_shown() {
 }
 
 #[test]
-fn data_that_nothing_keeps_is_told() {
-    let mut host = Host::new(&SHOP.replace("run \"make\"", "run \"make\"; volume \"/srv/data\" \"/var/lib/x\""));
+fn what_an_image_declares_as_data_gets_a_volume_of_each_replica() {
+    let mut host =
+        Host::new(&SHOP.replace("run \"make\"", "run \"make\"; volume \"/srv/data\" \"/var/lib/x\" \"/a-b\" \"/proc\""));
     host.text = host.text.replace("publish 8080", "mount volume=\"data\" to=\"/srv\"; publish 8080");
     host.resolve("1");
+    let lines = host.lines();
+    let volume = "+ Volume web-1-var-lib-x [/var/lib/x of web-1] <- the image of web-1 keeps data in /var/lib/x, and nothing is \
+                  mounted there (stead.kdl:14)";
+    assert!(lines.contains(volume) && lines.contains("+ Volume web-2-var-lib-x"), "{lines}");
+    assert!(!lines.contains("/srv/data of") && !lines.contains("/proc"), "a mount above keeps it: {lines}");
+    let order: Vec<usize> = ["+ Volume web-1-var", "+ Container web-1"].iter().map(|text| lines.find(text).unwrap()).collect();
+    assert!(order[0] < order[1], "{lines}");
     host.converge();
+    assert!(host.planned().desired["web-1"].kept["/a-b"].as_str().starts_with("web-1-a-b-"), "names are unique");
+    let volumes = host.observed.record.containers["web-1"].volumes();
+    assert!(volumes.contains("web-1-var-lib-x") && volumes.contains("data"), "{volumes:?}");
+    host.observed.record.volumes.extend(volumes);
+    let second = host.observed.record.containers["web-2"].volumes();
+    host.observed.record.volumes.extend(second);
+    assert_eq!(host.lines(), "");
+    // Replaced, it finds its volume again.
     host.text = host.text.replace("info", "warn");
     let lines = host.lines();
-    assert!(lines.contains("what it keeps in /var/lib/x is lost when it is replaced"), "{lines}");
-    assert!(!lines.contains("/srv/data"), "{lines}");
+    assert!(!lines.contains("Volume") && lines.contains("web-1 [replace]"), "{lines}");
+    host.text = host.text.replace("warn", "info");
+    // One that was up before images' data was kept is replaced once.
+    let record = host.observed.record.containers.get_mut("web-1").unwrap();
+    record.aspects.remove("image.volume./var/lib/x");
+    let lines = host.lines();
+    assert!(lines.contains("web-1 [replace] <- what its image keeps in /var/lib/x gets a volume"), "{lines}");
+    // What runs once keeps nothing.
+    let cache = "container \"cache\" { image \"base\"; network \"back\"; mount volume=\"data\" to=\"/data\"; }";
+    assert!(host.text.contains(cache));
+    host.text = host.text.replace(cache, "job \"cache\" { image \"app\"; cmd \"make\"; }");
+    let planned = host.planned();
+    let job = &planned.desired["cache-1"];
+    assert!(job.kept.is_empty() && job.passing.contains("/var/lib/x") && !job.passing.contains("/proc"), "{:?}", job.passing);
+}
+
+#[test]
+fn the_volumes_of_images_that_are_not_built_do_not_replace_a_container() {
+    let mut host = Host::new(&SHOP.replace("run \"make\"", "run \"make\"; volume \"/var/lib/x\""));
+    host.resolve("1");
+    host.converge();
+    let volumes: Vec<Name> = host.observed.record.containers.values().flat_map(ContainerRecord::volumes).collect();
+    host.observed.record.volumes.extend(volumes);
+    // Its record has a volume that came from a base, which nobody knows while the base is not there.
+    let record = host.observed.record.containers.get_mut("web-1").unwrap();
+    record.aspects.insert("image.volume./base".into(), "x".into());
+    host.results.borrow_mut().clear();
+    host.images.borrow_mut().clear();
+    assert_eq!(host.planned().deeds["web-1"], Deed::Start(How::FreshIfImageChanges));
 }
 
 #[test]
@@ -1059,4 +1102,42 @@ fn a_mount_that_hides_what_changed_is_named() {
     assert_eq!(told("mount bind=\"app\" to=\"/srv/other\"", "/srv"), None);
     assert_eq!(told("mount bind=\"app\" to=\"/sr\"", "/srv"), None);
     assert_eq!(told("", "/srv"), None);
+}
+
+#[test]
+fn nobody_stands_in_for_a_replica_that_keeps_what_its_image_declares_as_data() {
+    let text = TURNS.replace("package \"python3\" } }", "package \"python3\" }; volume \"/var/lib/x\" \"/cache\"; }");
+    let refused = |host: &mut Host| {
+        let loaded = host.load();
+        let project = loaded.project.unwrap();
+        let found = plan((&project, &loaded.places, &host.lock), &host.observed, &*host, &BTreeSet::new());
+        found.unwrap_err().chain()
+    };
+    let mut host = Host::new(&text);
+    host.resolve("1");
+    let told = "container web: \"start-first\" needs a further replica, and what that would write to /cache, /var/lib/x, which the \
+                image declares as data, would be lost when it ends";
+    let why = refused(&mut host);
+    assert!(why.contains(told), "{why}");
+    // In turns, each replica finds its own volume again; and what is mounted there is shared by all.
+    host.text = text.replace("start-first", "stop-first");
+    assert!(!host.planned().desired["web-1"].kept.is_empty());
+    let mounts = "mount volume=\"x\" to=\"/var/lib\"; tmpfs \"/cache\"; healthcheck";
+    host.text = text.replace("    healthcheck", mounts) + "volume \"x\"\n";
+    assert!(host.planned().desired["web-1"].kept.is_empty());
+    // What an image from elsewhere declares is known once it is there, before anything has been ended.
+    let mut host = in_turns(TURNS);
+    host.text = TURNS.replace("info", "debug");
+    let mut built = host.planned().built;
+    let before = std::mem::take(host.results.get_mut());
+    let planned = host.planned();
+    assert!(planned.builds() && planned.deeds.contains_key("web-3"), "{:?}", planned.deeds);
+    *host.results.get_mut() = before;
+    for image in built.values_mut() {
+        image.config.volumes.push("/late".into());
+    }
+    let loaded = host.load();
+    let project = loaded.project.unwrap();
+    let why = settle((&project, &loaded.places), &host.observed, &planned, &built).unwrap_err().chain();
+    assert!(why.contains("what that would write to /late"), "{why}");
 }

@@ -7,6 +7,7 @@ use crate::model::{Duration, Name, Size};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// Whether a text that should name a program has arguments in it. A path may have spaces.
 pub fn is_command_line(text: &str) -> bool {
@@ -88,6 +89,13 @@ pub enum UpdateOrder {
 }
 
 impl Container {
+    /// Whether something is mounted at a path or above it, so that what the image declares there as data is kept elsewhere.
+    pub fn covers(&self, path: &Path) -> bool {
+        let mounts = self.mounts.iter().map(|mount| &mount.to).chain(self.tmpfs.iter().map(|tmpfs| &tmpfs.path));
+        let files = self.secrets.iter().chain(&self.configs);
+        mounts.into_iter().any(|to| path.starts_with(to)) || files.into_iter().any(|used| Path::new(&used.to) == path)
+    }
+
     /// How many further replicas serve while others are replaced.
     pub fn stand_ins(&self) -> u32 {
         let update = self.update.filter(|update| update.order == UpdateOrder::StartFirst);
@@ -145,6 +153,14 @@ pub struct Mount {
     pub subpath: Option<String>,
     pub create: bool,
     pub propagation: Propagation,
+}
+
+impl Mount {
+    /// A volume at a path, which can be written.
+    pub fn of_volume(volume: Name, to: impl Into<String>) -> Self {
+        let (source, propagation) = (MountSource::Volume(volume), Propagation::Private);
+        Self { source, to: to.into(), read_only: false, subpath: None, create: false, propagation }
+    }
 }
 
 /// What is mounted.

@@ -38,6 +38,7 @@ use crate::model::{Name, Subnet};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// A project, as defined by its files, parameters and profiles.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -103,6 +104,32 @@ impl Project {
                 _ => None,
             }
         })
+    }
+
+    /// The paths that an image declares as data, as far as the project says it: by itself, or by images of the project that it
+    /// starts from.
+    pub fn image_volumes(&self, image: &Name) -> BTreeSet<&str> {
+        let (mut found, mut at) = (BTreeSet::new(), image);
+        for _ in 0..=self.images.len() {
+            let Some(image) = self.images.get(at) else { break };
+            found.extend(image.volumes.iter().map(String::as_str));
+            let Base::Image(base) = &image.from else { break };
+            at = base;
+        }
+        found
+    }
+
+    /// The project with a mount where the images of its containers declare data, as those that run have: what is synced there
+    /// goes into a volume. Whose it is is left open.
+    #[must_use]
+    pub fn with_image_volumes(&self) -> Self {
+        let mut all = self.clone();
+        for container in all.containers.values_mut() {
+            let declared = self.image_volumes(&container.image).into_iter().filter(|path| !container.covers(Path::new(path)));
+            let mounts: Vec<Mount> = declared.map(|path| Mount::of_volume(Name::none(), path)).collect();
+            container.mounts.extend(mounts);
+        }
+        all
     }
 
     /// The references of images that must be in the lock file.

@@ -13,6 +13,7 @@ use crate::runtime::{
 };
 use crate::store::Store;
 use crate::sys;
+use crate::volume::{self, Below};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,7 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(writes.join("upper"), permissions).context(|| "cannot set permissions".into())?;
     let mut mounts = own_files(maker, one, folder)?;
+    mounts.extend(passing(maker, one, image, &writes)?);
     for mount in &one.spec.mounts {
         mounts.push(maker.mount(mount)?);
     }
@@ -190,6 +192,20 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
         needs: Needs { store: instance.home.store.clone(), digests: digests(maker, one, image) },
         home: Some(instance.home.clone()),
     })
+}
+
+/// Makes the directories for what the image of a command that runs once declares as data, and returns their mounts. They are
+/// beside what it writes into its root, and go with that.
+fn passing(maker: &Maker, one: &Desired, image: &Image, writes: &Path) -> Result<Vec<MountSpec>> {
+    let mut mounts = Vec::new();
+    for (number, path) in one.passing.iter().enumerate() {
+        let layers = image.layers.iter().map(|layer| maker.store.layer_path(&layer.diff_id));
+        let below = Below { image: View::new(layers.collect()), at: Path::new(path) };
+        let source = volume::passing(&writes.join("volumes"), &number.to_string(), &below)?;
+        let kind = MountKind::bind(&source, None, Propagation::Private).context(|| format!("cannot mount a volume at {path}"))?;
+        mounts.push(MountSpec { kind, to: path.into(), read_only: false });
+    }
+    Ok(mounts)
 }
 
 /// The digests of everything that a container runs from: its image, and the images that are mounted in it.

@@ -345,7 +345,7 @@ impl Cross<'_> {
 
     /// Reports targets of syncs that cannot be written. It is no error: the container comes up, and its other rules apply.
     fn syncs(&mut self) {
-        for (name, container) in &self.project.containers {
+        for (name, container) in &self.project.with_image_volumes().containers {
             for rule in container.watch.iter().flat_map(|watch| &watch.rules) {
                 let Some((why, help)) = rule.to.as_ref().and_then(|to| no_sync(name, container, Path::new(to))) else { continue };
                 let place = self.place(&NodePath::container(name).node("watch").named(rule.word(), &rule.path));

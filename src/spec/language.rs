@@ -236,7 +236,7 @@ const IMAGE: Node = Node::new(
     ENTRYPOINT,
     EXPOSE,
     LABEL,
-    Node::new("volume", "Paths that hold data; documentation for other tools.", "volume \"/var/lib/app\"").args(&[arg("path", Path)]).rest("paths", Path).many(),
+    Node::new("volume", "Paths that hold data: a container with nothing mounted there has a volume there, which outlives it.", "volume \"/var/lib/app\"").args(&[arg("path", Path)]).rest("paths", Path).many(),
     STOP_SIGNAL,
     HEALTHCHECK,
     Node::new("shell", "The shell for a `run` of one string.", "shell \"/bin/bash\" \"-ec\"").args(&[arg("word", Text)]).or(Default::Follows("`/bin/sh -c`")).rest("words", Text).many(),

@@ -20,7 +20,7 @@ pub use snapshot::{
 use crate::build::View;
 use crate::image::{Hiding, Twin};
 use crate::model::{Context, Name, Result};
-use crate::store::Home;
+use crate::store::{Home, disk_error};
 use crate::sys::{Facts, Kind, Listed, Tree};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -130,6 +130,25 @@ pub fn create(home: &Home, instance: &str, name: &Name, images: &[Below], in_use
     };
     let done = staging::make(&all, |tree, _| fill(tree, source), |made| place(&all, made, own));
     done.map_err(|error| disk::failed(home, &format!("cannot fill the volume {name}"), error))
+}
+
+/// Makes a directory with what an image has at a path, for a container whose data goes with it; returns its path. One that is there
+/// already stays as it is.
+///
+/// # Errors
+/// Fails when the image cannot be read, or when something cannot be written.
+pub fn passing(all: &Path, name: &str, below: &Below) -> Result<PathBuf> {
+    let place = all.join(name);
+    let make = || -> io::Result<()> {
+        let (tree, own) = (Tree::private(all)?, OsStr::new(name));
+        if tree.look(own)?.is_some() {
+            return Ok(());
+        }
+        let source = below.source().map(|path| (&below.image, path));
+        staging::make(&tree, |made, _| fill(made, source.as_ref()), |made| tree.rename(own, &tree, made))
+    };
+    make().map_err(|error| disk_error(&format!("cannot make a volume for {}", below.at.display()), error))?;
+    Ok(place)
 }
 
 /// Fills the directory that will become a volume.

@@ -185,9 +185,10 @@ impl Session {
     /// `since` is when the project was about to be loaded.
     pub fn aim(&mut self, loaded: &LoadedProject, options: &Options, since: SystemTime) -> Result<Vec<Happened>> {
         let folder = self.instance.folder.clone();
-        let mut flows = Flows::of(&loaded.project, &loaded.places, &folder);
+        let project = loaded.project.with_image_volumes();
+        let mut flows = Flows::of(&project, &loaded.places, &folder);
         flows.inputs = inputs(loaded, options);
-        self.containers = loaded.project.containers.clone();
+        self.containers = project.containers;
         let problems = std::mem::take(&mut flows.problems);
         let mut told = self.take(flows)?;
         let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| i128::try_from(time.as_nanos()).unwrap_or(0));

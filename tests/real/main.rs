@@ -21,6 +21,7 @@ mod faults;
 mod filters;
 mod generations;
 mod git;
+mod image_volumes;
 mod images;
 mod insight;
 mod interrupt;

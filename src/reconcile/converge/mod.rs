@@ -44,6 +44,8 @@ pub struct Executor<'a> {
     certain: OnceLock<Certain>,
     /// The containers that go on until what their replacements wait for is there.
     late: BTreeSet<String>,
+    /// Held while something in the directory of the volumes is made or deleted.
+    volumes: Mutex<()>,
     /// Whether something has started since published ports and names were last updated.
     news: AtomicBool,
 }
@@ -76,6 +78,7 @@ impl<'a> Executor<'a> {
             record: Mutex::new(record),
             certain: OnceLock::new(),
             late: late(&planned.plan.tasks),
+            volumes: Mutex::new(()),
             news: AtomicBool::new(false),
         }
     }
@@ -90,6 +93,11 @@ impl<'a> Executor<'a> {
 
     fn record(&self) -> MutexGuard<'_, InstanceRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no other thread makes or deletes a volume.
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn certain(&self) -> Result<&Certain> {
@@ -164,6 +172,7 @@ impl<'a> Executor<'a> {
         let whole = users.into_iter().filter(|(_, mount)| mount.subpath.is_none());
         let images: Vec<Below> = whole.map(|(image, mount)| Below { image: view(image), at: Path::new(&mount.to) }).collect();
         let instance = self.instance();
+        let _alone = self.alone();
         volume::create(&instance.home, &instance.id, name, &images, || instance.runs_with_volume(name))?;
         boundary();
         Ok(())
@@ -205,6 +214,7 @@ impl<'a> Executor<'a> {
         let generation = generation.ok_or_else(|| Error::new(format!("container {name} is not on record")))?;
         self.tell(name, "starting");
         boundary();
+        self.keep_data(one)?;
         let started = launch_one(&maker, one, generation, &certain.held.of(one));
         boundary();
         if let Err(error) = &started {
@@ -218,18 +228,32 @@ impl<'a> Executor<'a> {
         Ok(Came::Done)
     }
 
+    /// Makes the volumes for what a container's image declares as data: what it has there was that of the replica before.
+    fn keep_data(&self, one: &Desired) -> Result<()> {
+        let (Some(image), instance) = (&one.image, self.instance()) else { return Ok(()) };
+        for (path, volume) in &one.kept {
+            let layers = image.layers.iter().map(|layer| self.forge.store.layer_path(&layer.diff_id));
+            let below = Below { image: View::new(layers.collect()), at: Path::new(path) };
+            let _alone = self.alone();
+            volume::create(&instance.home, &instance.id, volume, &[below], || instance.runs_with_volume(volume))?;
+            boundary();
+        }
+        Ok(())
+    }
+
     /// Whether a job is done; `it` begins the sentence about why it will not be. Its result is kept.
     fn job(&self, name: &str, it: &str) -> Look {
         let done = || self.record().containers.get(name).is_some_and(|record| record.job == Some(JobState::Done));
         if done() {
             return Look::Yes;
         }
-        let look = ran(&self.instance().container(name), it);
-        if !matches!(look, Look::Yes) {
-            if matches!(look, Look::Never(_)) {
+        match ran(&self.instance().container(name), it) {
+            Look::Yes => {}
+            Look::Never(error) => {
                 self.tell(name, "failed");
+                return Look::Never(error);
             }
-            return look;
+            look @ Look::NotYet(_) => return look,
         }
         let mut record = self.record();
         let Some(known) = record.containers.get_mut(name) else { return Look::Yes };

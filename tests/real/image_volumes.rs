@@ -1,0 +1,90 @@
+//! What an image declares as data: a volume of each replica, and one that goes with a command that runs once.
+
+use crate::world::{World, is_root};
+use std::fs;
+
+const PROJECT: &str = r#"
+image "below" {
+    from "base"
+    run "mkdir -p /var/lib/x && echo first > /var/lib/x/from-image && chown 7:8 /var/lib/x && chmod 2750 /var/lib/x"
+    volume "/var/lib/x"
+}
+image "db" { from "below"; volume "/cache"; }
+volume "declared"
+container "db" {
+    image "db"
+    cmd "sleep" "1000"
+    env LEVEL="info"
+    replicas 2
+    stop-grace "100ms"
+}
+container "closed" {
+    image "db"
+    cmd "sleep" "1000"
+    mount volume="declared" to="/cache"
+    security { read-only #true; }
+    stop-grace "100ms"
+}
+job "once" { image "db"; cmd "sh" "-c" "cat /var/lib/x/from-image && echo > /var/lib/x/of-a-job"; }
+"#;
+
+#[test]
+fn data_of_an_image_outlives_the_container_and_not_the_volumes() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("image-volumes", PROJECT);
+    world.ok(&["up"]);
+    let rows = world.ok(&["volume", "ls"]);
+    for name in ["db-1-cache", "db-1-var-lib-x", "db-2-cache", "db-2-var-lib-x", "closed-1-var-lib-x", "declared"] {
+        assert!(rows.contains(name), "{name}: {rows}");
+    }
+    assert_eq!(rows.lines().count(), 7, "nothing for what is mounted, nor for the job: {rows}");
+    let facts = "cat /var/lib/x/from-image; stat -c '%u:%g %a' /var/lib/x";
+    assert_eq!(world.exec("db-1", facts), "first\n7:8 2750");
+    assert!(world.ok(&["logs", "once"]).contains("first"));
+    assert_eq!(world.ok(&["plan"]), "nothing to do\n");
+    // Replaced, it finds what it wrote there; the other replica has a volume of its own.
+    world.exec("db-1", "echo mine > /var/lib/x/mine; echo gone > /gone");
+    world.edit("LEVEL=\"info\"", "LEVEL=\"warn\"");
+    world.ok(&["up"]);
+    assert_eq!(world.exec("db-1", "cat /var/lib/x/mine; test -e /gone || echo no"), "mine\nno");
+    assert_eq!(world.exec("db-2", "ls /var/lib/x"), "from-image");
+    world.edit("LEVEL=\"warn\"", "LEVEL=\"info\"");
+    // A read-only root has a volume that can be written.
+    assert_eq!(
+        world.exec("closed", "touch /var/lib/x/a && ls /var/lib/x && ! touch /a 2>/dev/null && echo closed"),
+        "a\nfrom-image\nclosed"
+    );
+    world.ok(&["down"]);
+    let told = world.run(&["volume", "prune", "--yes"]);
+    assert!(told.code == 0 && world.ok(&["volume", "ls"]).contains("db-1-var-lib-x"), "{told:?}");
+    world.ok(&["up"]);
+    assert_eq!(world.exec("db-1", "cat /var/lib/x/mine"), "mine");
+    assert!(world.fails(&["volume", "rm", "db-1-var-lib-x"]).err.contains("db-1"), "it is in use");
+    world.ok(&["down", "--volumes"]);
+    assert_eq!(world.ok(&["volume", "ls"]), "");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_command_of_a_moment_writes_there_goes_with_it() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("image-volumes-once", PROJECT);
+    world.ok(&["up"]);
+    world.exec("db-1", "echo mine > /var/lib/x/mine");
+    let before = world.ok(&["volume", "ls"]);
+    for name in ["db", "closed"] {
+        let out = world.ok(&["run", "-T", name, "sh", "-c", "ls /var/lib/x; touch /var/lib/x/gone && stat -c %u /var/lib/x"]);
+        assert_eq!(out, "from-image\n7\n", "{name}");
+    }
+    assert_eq!(world.ok(&["volume", "ls"]), before);
+    let instance = fs::read_dir(world.root.join("state/instances")).unwrap().flatten().next().unwrap();
+    let roots = fs::read_dir(instance.path().join("roots")).unwrap().flatten();
+    let left: Vec<_> = roots.filter(|entry| entry.file_name().to_string_lossy().starts_with("run-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(world.exec("db-1", "ls /var/lib/x"), "from-image\nmine");
+    world.ok(&["down", "--volumes"]);
+}
