@@ -19,6 +19,7 @@ mod project;
 mod report;
 mod source;
 mod watcher;
+mod written;
 
 pub use consent::{agree, allow, allowed, revoke};
 pub use drift::{Drift, Now as Drifting};

@@ -6,6 +6,7 @@ use super::identity::Instance;
 use super::paths::leads;
 use super::project::LoadedProject;
 use super::source::SourceFiles;
+use super::written::has_written;
 use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of, with_advice};
 use crate::monitor::{self, State};
@@ -130,11 +131,14 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
     let mut record = instance.record()?;
     record.volumes = volume::existing(&instance.home, &instance.id)?;
     let containers = record.containers.iter().map(|(name, known)| (name.clone(), seen(instance, name, known))).collect();
-    let mut drift = BTreeMap::new();
+    let (mut drift, mut written) = (BTreeMap::new(), BTreeSet::new());
     for (name, container) in &record.containers {
         let found = Drift::read(instance, name, container.generation)?;
         if found.count() > 0 {
             drift.insert(name.clone(), Drifted { files: found.count(), digest: found.digest() });
+        }
+        if container.job.is_none() && has_written(instance, name, container.generation, found.count())? {
+            written.insert(name.clone());
         }
     }
     let wants_networks =
@@ -144,6 +148,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         tag: instance.home.tag(),
         containers,
         drift,
+        written,
         pinned: loaded.restored.as_ref().map(|restored| restored.images.clone()).unwrap_or_default(),
         bridges: if wants_networks { network::bridges(instance.link_group())?.into_iter().collect() } else { BTreeSet::new() },
         no_bridges: network::no_bridges(project.networks.values().filter_map(|network| network.external.as_deref()))?,

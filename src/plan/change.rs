@@ -8,6 +8,7 @@ use super::graph::{Parts, graph};
 use super::image::Image;
 use super::image_cause::{Known, cause, made_from};
 use super::images::{Walk, walk};
+use super::loss::losses;
 use super::observed::{Drifted, Facts, NetworkRecord, Observed};
 use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
@@ -56,6 +57,7 @@ pub fn plan(
         serial: record.serial,
         images: built.iter().map(|(name, image)| (name.clone(), image.digest)).collect(),
         tasks,
+        losses: losses(observed, &deeds),
         trust: trust::of_project(project, places, observed),
     };
     Ok(Planned { plan, desired, networks, deeds, built })

@@ -17,6 +17,7 @@ mod image;
 mod image_cause;
 mod image_volume;
 mod images;
+mod loss;
 mod mark;
 mod observed;
 mod outlook;

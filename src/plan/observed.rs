@@ -371,6 +371,8 @@ pub struct Observed {
     pub containers: BTreeMap<String, Seen>,
     /// The containers that live syncs have made different from their image.
     pub drift: BTreeMap<String, Drifted>,
+    /// The containers that have written files outside of their volumes.
+    pub written: BTreeSet<String>,
     /// Images that are taken as they are, whatever the project says: a generation is brought back.
     pub pinned: BTreeMap<Name, Image>,
     /// The bridges that exist.

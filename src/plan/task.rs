@@ -182,6 +182,25 @@ impl Task {
     }
 }
 
+/// What kind of data is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lost {
+    /// What live syncs brought into a container and its image does not have.
+    Drift,
+    /// What a container wrote into its own root.
+    Written,
+}
+
+/// Data that a plan would lose.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Loss {
+    pub what: Lost,
+    /// Whose it is.
+    pub of: String,
+    pub text: String,
+}
+
 /// What would be done: a program for `reconcile`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Plan {
@@ -191,6 +210,9 @@ pub struct Plan {
     /// The serial of the record that this plan is based on.
     pub serial: u64,
     pub tasks: Vec<Task>,
+    /// The data that it would lose.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub losses: Vec<Loss>,
     /// The images that it uses and that are built already.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub images: BTreeMap<Name, Digest>,

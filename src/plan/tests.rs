@@ -591,6 +591,32 @@ fn the_volumes_of_images_that_are_not_built_do_not_replace_a_container() {
 }
 
 #[test]
+fn lost_data_is_told_apart() {
+    let mut host = converged();
+    host.observed.written = ["web-1", "web-2", "cache-1"].map(str::to_owned).into();
+    let drifted = Drifted { files: 2, digest: Digest::of("drift") };
+    host.text = SHOP.replace("info", "warn").replace("replicas 2", "replicas 1");
+    host.observed.drift.insert("web-1".into(), drifted);
+    let losses = host.planned().plan.losses;
+    let told: Vec<String> = losses.iter().map(|loss| format!("{:?} {}: {}", loss.what, loss.of, loss.text)).collect();
+    assert_eq!(
+        told,
+        [
+            "Drift web-1: 2 files that `watch` has synced into it, and that its image does not have (it is replaced)",
+            "Written web-1: the files that it wrote outside of its volumes (it is replaced)",
+            "Written web-2: the files that it wrote outside of its volumes (it is removed)",
+        ],
+        "cache-1 goes on"
+    );
+    host.text = SHOP.to_owned();
+    host.observed.drift.clear();
+    assert!(host.planned().plan.losses.is_empty());
+    // A restart keeps the root.
+    host.observed.containers.insert("web-1".into(), Seen::Down(Down::Ended(1)));
+    assert!(host.planned().plan.losses.is_empty());
+}
+
+#[test]
 fn long_values_are_cut_around_their_difference() {
     let config = "/usr/bin/prometheus --config.file=/etc/prometheus/";
     let mut host = Host::new(&SHOP.replace("info", &format!("{config}one.yml")));
@@ -992,6 +1018,10 @@ fn a_stand_in_that_was_left_serves_again_and_an_old_one_goes_last() {
     host.text = TURNS.into();
     host.observed.drift.clear();
     assert_eq!(order(&host.planned())["retire web-3"], "settle web-1, settle web-2");
+    // What it wrote goes with it, and that is told.
+    host.observed.written = ["web-1", "web-3"].map(str::to_owned).into();
+    let losses = host.planned().plan.losses;
+    assert!(matches!(losses.as_slice(), [lost] if lost.of == "web-3" && lost.text.contains("it is removed")), "{losses:?}");
 }
 
 #[test]

@@ -47,10 +47,17 @@ fn data_of_an_image_outlives_the_container_and_not_the_volumes() {
     // Replaced, it finds what it wrote there; the other replica has a volume of its own.
     world.exec("db-1", "echo mine > /var/lib/x/mine; echo gone > /gone");
     world.edit("LEVEL=\"info\"", "LEVEL=\"warn\"");
+    let plan = world.ok(&["plan"]);
+    let (_, lost) = plan.split_once("data that would be lost:").unwrap();
+    assert!(lost.contains("db-1: the files that it wrote outside of its volumes (it is replaced)"), "{plan}");
+    assert!(!lost.contains("db-2"), "{plan}");
+    let json: serde_json::Value = serde_json::from_str(&world.ok(&["plan", "--json"])).unwrap();
+    assert_eq!((&json["losses"][0]["what"], &json["losses"][0]["of"]), (&"written".into(), &"db-1".into()), "{json}");
     world.ok(&["up"]);
     assert_eq!(world.exec("db-1", "cat /var/lib/x/mine; test -e /gone || echo no"), "mine\nno");
     assert_eq!(world.exec("db-2", "ls /var/lib/x"), "from-image");
     world.edit("LEVEL=\"warn\"", "LEVEL=\"info\"");
+    assert!(!world.ok(&["plan"]).contains("data that would be lost"), "it has written nothing since");
     // A read-only root has a volume that can be written.
     assert_eq!(
         world.exec("closed", "touch /var/lib/x/a && ls /var/lib/x && ! touch /a 2>/dev/null && echo closed"),

@@ -30,7 +30,14 @@ pub fn plan_text(plan: &Plan, ui: &Ui, color: bool, columns: Option<usize>) -> T
     }
     let count = |symbol| changes.iter().filter(|change| change.symbol == symbol).count();
     let (new, other, gone) = (count(Symbol::Create), count(Symbol::Change), count(Symbol::Remove));
-    out + format!("{new} to create, {other} to change, {gone} to remove\n")
+    out += format!("{new} to create, {other} to change, {gone} to remove\n");
+    if !plan.losses.is_empty() {
+        out += Style::Bad.paint("data that would be lost:", color) + "\n";
+    }
+    for loss in &plan.losses {
+        out += Text::from("  ") + private(&format!("{}: {}", loss.of, loss.text)) + "\n";
+    }
+    out
 }
 
 fn title(change: &Change) -> String {
