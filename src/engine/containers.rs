@@ -84,6 +84,10 @@ pub fn run_again(loaded: &LoadedProject, name: &str, options: UpOptions, reporte
             None => error.hint(format!("the project has the jobs {}", all.join(", "))),
         });
     };
+    if let Some(volume) = loaded.project.seeded_by(job) {
+        let error = Error::new(format!("the job {job} fills the volume {volume}, and runs only for that"));
+        return Err(error.hint(format!("`stead volume reset {volume}` throws away what is in it; `stead up` then fills it")));
+    }
     agree(loaded, &BTreeSet::from([job.clone()]), &options, reporter)?;
     // Without its record, nothing says that it is done.
     let before = loaded.instance.replicas(job)?;

@@ -1,7 +1,7 @@
 //! Generations of an environment: listing, comparing and bringing back.
 
 use super::containers::{Stop, stop};
-use super::volumes::refuse_running;
+use super::volumes::{count_as_whole, refuse_running};
 use crate::instance::{
     Generation, Instance, LoadedProject, Progress, Reporter, UpOptions, agree, forget_generation, generation, generation_numbers,
     generations, newest_generation,
@@ -151,7 +151,7 @@ fn data_of(instance: &Instance, generation: &Generation) -> Result<Vec<(Name, Sn
             .hint("`stead history` lists the others"));
     }
     let why = if volume::can_share(home) {
-        "it was left by a stead or a command that kept none, by `watch`, or the volume has too many files"
+        "it was left by a stead or a command that kept none, by `watch`, or before a job had filled the volume, or that has too many files"
     } else {
         "the file system of the volumes cannot clone files, as btrfs and xfs can"
     };
@@ -197,6 +197,7 @@ pub fn go_back_with_data(
         }
         keep_present(instance, &data)?;
         volume::restore_all(&instance.home, &instance.id, number, &data)?;
+        data.iter().try_for_each(|(name, _)| count_as_whole(instance, name))?;
         done_again(instance, &records)?;
     }
     reconcile::up(&loaded, &UpOptions { data_kept: true, ..options.clone() }, reporter)
@@ -211,8 +212,13 @@ fn keep_present(instance: &Instance, data: &[(Name, SnapshotName)]) -> Result<()
     }
     let Some(present) = generation_numbers(instance)?.last().copied() else { return Ok(()) };
     let existing = volume::existing(home, id)?;
+    let half = instance.record()?.seeding;
     for (name, _) in data.iter().filter(|(name, _)| existing.contains(name)) {
-        volume::keep(home, id, name, present, Cost::Any, ())?;
+        if half.contains(name) {
+            reconcile::forget_data(instance, name, present)?;
+        } else {
+            volume::keep(home, id, name, present, Cost::Any, ())?;
+        }
     }
     Ok(())
 }

@@ -190,7 +190,7 @@ fn find_snapshot(instance: &Instance, volume: &Name, typed: &str) -> Result<Snap
 }
 
 /// The error for a name that nothing has.
-fn unknown(what: String, typed: &str, known: Vec<String>, none: &str) -> Error {
+pub(super) fn unknown(what: String, typed: &str, known: Vec<String>, none: &str) -> Error {
     let error = Error::new(what);
     match nearest(typed, known.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("perhaps \"{near}\"")),
@@ -272,7 +272,19 @@ pub fn restore_volume(
     let _queue = instance.lock()?;
     refuse_running(instance, &name, "`--stop` stops what uses it; `stead up` starts it again")?;
     let copied = volume::restore(&instance.home, &instance.id, &name, &snapshot)?;
+    count_as_whole(instance, &name)?;
     Ok(VolumeCopy { name: name.to_string(), copied, moving: Vec::new() })
+}
+
+/// What a volume that was to be filled by a job has got from somebody is not replaced by the next `up`. The caller holds the
+/// instance's lock.
+pub(super) fn count_as_whole(instance: &Instance, name: &Name) -> Result<()> {
+    let mut record = instance.record()?;
+    if !record.seeding.remove(name) {
+        return Ok(());
+    }
+    record.serial += 1;
+    instance.save(&record)
 }
 
 /// Copies a volume to a new one of the same project.
@@ -326,7 +338,9 @@ pub fn import_volume(instance: &Instance, typed: &str, from: impl Read + Send, c
     let name = new_name(typed)?;
     let _queue = instance.lock()?;
     refuse_running(instance, &name, "`stead stop` stops a container, and `stead up` starts it again")?;
-    volume::import(&instance.home, &instance.id, &name, from, content)
+    let entries = volume::import(&instance.home, &instance.id, &name, from, content)?;
+    count_as_whole(instance, &name)?;
+    Ok(entries)
 }
 
 /// Deletes volumes, or none of them if one is not there or a container mounts it. Reports each with the number of its snapshots
@@ -353,6 +367,7 @@ pub fn remove_volumes(instance: &Instance, typed: &[String], snapshots: Snapshot
     for name in names {
         if existing.contains(&name) {
             volume::remove(home, id, &name)?;
+            count_as_whole(instance, &name)?;
         }
         let mut left = volume::snapshots(home, id, &name)?;
         if snapshots == Snapshots::Deleted {

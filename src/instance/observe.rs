@@ -2,7 +2,7 @@
 
 use super::drift::Drift;
 use super::env_file;
-use super::identity::Instance;
+use super::identity::{Instance, all_instances};
 use super::paths::leads;
 use super::project::LoadedProject;
 use super::source::SourceFiles;
@@ -11,7 +11,7 @@ use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of, with_advice};
 use crate::monitor::{self, State};
 use crate::network;
-use crate::plan::{ContainerRecord, Down, Drifted, JobState, Observed, Seen, TreeKind};
+use crate::plan::{ContainerRecord, Down, Drifted, JobState, KeptSeed, Observed, SEED, Seen, TreeKind};
 use crate::project::{ConfigSource, Copy, Image, Locations, MountSource, NodePath, Project, Step};
 use crate::runtime::seccomp::Profile;
 use crate::sys::Unread;
@@ -116,6 +116,30 @@ fn births(instance: &Instance, project: &Project, existing: &BTreeSet<Name>) -> 
     named.collect()
 }
 
+/// The seeds of volumes that are kept, those of this directory first.
+fn seeds(instance: &Instance, project: &Project) -> Result<BTreeMap<Name, Vec<KeptSeed>>> {
+    let seeded: Vec<&Name> = project.volumes.iter().filter(|(_, volume)| volume.seed.is_some()).map(|(name, _)| name).collect();
+    if seeded.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut others = all_instances(&instance.home)?;
+    others.retain(|(other, record)| other.id != instance.id && record.project == project.name.as_str());
+    let mut found = BTreeMap::new();
+    for name in seeded {
+        let of = |id: &str, elsewhere: Option<(String, String)>| -> Result<Vec<KeptSeed>> {
+            let all = volume::snapshots(&instance.home, id, name)?.into_iter().map(|snapshot| snapshot.name.to_string());
+            let seeds = all.filter(|snapshot| snapshot.starts_with(SEED));
+            Ok(seeds.map(|name| KeptSeed { name, elsewhere: elsewhere.clone() }).collect())
+        };
+        let mut kept = of(&instance.id, None)?;
+        for (other, _) in &others {
+            kept.extend(of(&other.id, Some((other.id.clone(), other.folder.display().to_string())))?);
+        }
+        found.insert(name.clone(), kept);
+    }
+    Ok(found)
+}
+
 /// What was read from the project's files.
 struct Files {
     scanner: Scanner,
@@ -166,6 +190,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         leads: leads(instance, project),
         inputs,
         births: births(instance, project, &record.volumes)?,
+        seeds: seeds(instance, project)?,
         record,
     };
     Ok(Observation { observed, scanner, contents, profiles })

@@ -10,6 +10,7 @@ use super::image_cause::{Known, cause, made_from};
 use super::images::{Walk, walk};
 use super::loss::losses;
 use super::observed::{Drifted, Facts, NetworkRecord, Observed};
+use super::seeding::add_seeds;
 use super::task::{Change, Deed, How, Object, Plan, Planned, Symbol};
 use super::trust::{self, widenings};
 use super::turns::{Scene, Turns};
@@ -37,9 +38,11 @@ pub fn plan(
     let networks = networks(project, places, observed, &mut errors);
     let (built, pending) = planner.images(&images, &mut errors);
     let mut desired = desired(project, places, observed, &networks, &built, &mut errors);
+    add_seeds(project, places, observed, &mut desired);
     Error::all(errors)?;
     planner.networks(&networks);
-    let volumes = planner.volumes();
+    let volumes = planner.known.used_volumes();
+    planner.changes.extend(volumes.iter().filter_map(|name| known.volume_change(name, &desired)));
     let turns = planner.containers(&mut desired, &pending, &networks, only);
     let wants_firewall = !networks.is_empty();
     if wants_firewall && !observed.firewall && planner.changes.is_empty() {
@@ -76,6 +79,7 @@ pub fn settle(
 ) -> Result<(BTreeMap<String, Desired>, BTreeMap<String, Deed>)> {
     let mut errors = Vec::new();
     let mut desired = desired(project, places, observed, &planned.networks, built, &mut errors);
+    add_seeds(project, places, observed, &mut desired);
     Error::all(errors)?;
     desired.retain(|name, _| planned.desired.contains_key(name));
     let left = planned.deeds.iter().filter_map(|(name, deed)| match deed {
@@ -282,17 +286,9 @@ impl Planner<'_> {
         }
     }
 
-    fn volumes(&mut self) -> BTreeSet<Name> {
-        let mounts = self.known.project.containers.values().flat_map(|container| &container.mounts);
-        let used: BTreeSet<Name> = mounts
-            .filter_map(|mount| if let MountSource::Volume(name) = &mount.source { Some(name.clone()) } else { None })
-            .collect();
-        for name in used.difference(&self.known.observed.record.volumes).cloned().collect::<Vec<_>>() {
-            let reason = self.known.at(&NodePath::volume(&name), "not there yet");
-            self.add(Symbol::Create, Object::Volume, name.as_str(), "", vec![reason]);
-            self.wants(wants::volume((self.known.project, self.known.observed), &name));
-        }
-        used
+    /// Whether the state that a job would give to a volume is kept.
+    fn is_kept(&self, wish: &Desired) -> bool {
+        wish.seed.as_ref().is_some_and(|seed| seed.kept(self.known.observed).is_some())
     }
 
     /// Says what happens to containers, and in which turns; those that stand in for nobody are taken out of `desired`.
@@ -309,11 +305,15 @@ impl Planner<'_> {
             let Some(deed) = deed_of(self.known.observed, wish, rebuilt.is_some()) else { continue };
             self.deeds.insert(name.clone(), deed);
             if matches!(deed, Deed::Start(_)) {
-                self.image_volumes(wish);
+                self.changes.extend(self.known.image_volumes(wish));
             }
             let Some(record) = self.known.observed.record.containers.get(name) else {
                 let causes = vec![self.known.creation(wish)];
-                let detail = if wish.is_job() { "run".to_owned() } else { format!("image {}", wish.image_name) };
+                let detail = match (self.is_kept(wish), wish.is_job()) {
+                    (true, _) => "its result is kept".to_owned(),
+                    (false, true) => "run".to_owned(),
+                    (false, false) => format!("image {}", wish.image_name),
+                };
                 self.add(Symbol::Create, object_of(wish.is_job()), name, &detail, causes);
                 self.mark(wish);
                 continue;
@@ -343,7 +343,7 @@ impl Planner<'_> {
                     if causes.is_empty() {
                         causes.push(self.known.why_down(wish, desired, "it was not done"));
                     }
-                    "run"
+                    if self.is_kept(wish) { "its result is kept" } else { "run" }
                 }
                 Deed::Start(How::Again) if causes.is_empty() => {
                     causes.push(self.known.why_down(wish, desired, "it is not running"));
@@ -377,21 +377,6 @@ impl Planner<'_> {
             self.deeds.insert(name, Deed::End);
         }
         turns
-    }
-
-    /// Adds the volumes that are made for what a container's image declares as data, before the container itself.
-    fn image_volumes(&mut self, wish: &Desired) {
-        for (path, volume) in &wish.kept {
-            if self.known.observed.record.volumes.contains(volume) {
-                continue;
-            }
-            let reason = self.known.at(
-                &NodePath::container(&wish.container).node("image"),
-                format!("the image of {} keeps data in {path}, and nothing is mounted there", wish.name),
-            );
-            self.add(Symbol::Create, Object::Volume, volume.as_str(), &format!("{path} of {}", wish.name), vec![reason]);
-            self.wants(wants::volume((self.known.project, self.known.observed), volume));
-        }
     }
 
     /// Says which replicas stand in for others while these are replaced, and in which turns that is done.

@@ -2,6 +2,7 @@
 
 use super::desired::Desired;
 use super::observed::{ContainerRecord, Down, IMAGE_VOLUME, Observed, Seen};
+use super::seed::Seed;
 use super::task::{Deed, How};
 use std::collections::BTreeSet;
 
@@ -29,6 +30,9 @@ pub fn differing<'a>(record: &'a ContainerRecord, wish: &'a Desired, unbuilt: bo
 
 /// What is to be done about a container; `None` if it is in its desired state.
 pub fn deed_of(observed: &Observed, wish: &Desired, unbuilt: bool) -> Option<Deed> {
+    if let Some(seed) = &wish.seed {
+        return deed_of_seed(observed, wish, seed, unbuilt);
+    }
     let Some(record) = observed.record.containers.get(&wish.name) else { return Some(Deed::Start(How::Fresh)) };
     let differing = differing(record, wish, unbuilt);
     let are = |fits: &dyn Fn(&str) -> bool| !differing.is_empty() && differing.iter().all(|key| fits(key));
@@ -64,4 +68,16 @@ fn deed_of_job(seen: Seen, same: bool, unbuilt: bool) -> Option<Deed> {
         Seen::Running | Seen::Finished if same => None,
         Seen::Running | Seen::Finished | Seen::Down(_) => Some(Deed::Start(How::Fresh)),
     }
+}
+
+/// What is to be done about a job that fills a volume: nothing once that is whole, however it has changed since. Another seed would
+/// replace what has been written into the volume.
+pub fn deed_of_seed(observed: &Observed, wish: &Desired, seed: &Seed, unbuilt: bool) -> Option<Deed> {
+    if seed.is_filled(observed) {
+        return None;
+    }
+    let goes_on = observed.record.volumes.contains(&seed.volume)
+        && matches!(observed.containers.get(&wish.name), Some(Seen::Running | Seen::Finished))
+        && observed.record.containers.get(&wish.name).is_some_and(|record| differing(record, wish, unbuilt).is_empty());
+    (!goes_on).then_some(Deed::Start(How::Fresh))
 }

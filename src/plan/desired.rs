@@ -4,6 +4,7 @@ use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
 use super::image_volume::{uncovered, volume_of};
 use super::observed::{IMAGE_VOLUME, NetworkRecord, Observed, Port, Seen};
+use super::seed::Seed;
 use crate::model::{Digest, Error, Name};
 use crate::project::{
     Container, Health, Limits, Locations, Mount, MountSource, NodePath, Probe, Project, ReplicaId, is_command_line, is_one_off,
@@ -26,6 +27,8 @@ pub struct Desired {
     pub kept: BTreeMap<String, Name>,
     /// The same of what runs once: what is there goes with the container.
     pub passing: BTreeSet<String>,
+    /// What it is to fill, if it is a job for that.
+    pub seed: Option<Seed>,
     /// The environment variables of the image, overridden by those of files, overridden by the container's own.
     pub env: BTreeMap<String, String>,
     pub networks: Vec<Attached>,
@@ -114,6 +117,7 @@ pub fn desired(
                 image: image.cloned(),
                 spec: container.clone(),
                 kept: BTreeMap::new(),
+                seed: None,
                 passing: BTreeSet::new(),
                 env: env.clone(),
                 networks: attached,

@@ -5,7 +5,7 @@ use super::observed::{ContainerRecord, InstanceRecord};
 use super::task::{Action, Change, Deed, Object, Task};
 use super::turns::{Turns, clash};
 use crate::model::Name;
-use crate::project::{MountSource, Project, ReplicaId};
+use crate::project::{MountSource, Project, ReplicaId, Until};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The tasks that end replicas: containers end before those that they depend on. If one fails to end, the others are
@@ -116,6 +116,12 @@ pub fn graph(parts: Parts) -> Vec<Task> {
         let meant = changes.iter().filter(|change| is_its(change) || keeps(change));
         meant.cloned().collect::<Vec<_>>()
     };
+    // A volume that a job fills is for others only once it is whole and kept.
+    let filled = |one: &Desired| {
+        let seed = one.seed.as_ref()?;
+        let under_way = record.seeding.contains(&seed.volume) || matches!(deeds.get(&one.name), Some(Deed::Start(_)));
+        under_way.then(|| Action::Seed { volume: seed.volume.clone() })
+    };
     let (mut waits, mut starts) = (BTreeMap::new(), Vec::new());
     let start = |name: &str| match deeds.get(name) {
         Some(Deed::Start(how)) => Some(Action::Start { container: name.to_owned(), how: *how }),
@@ -135,6 +141,7 @@ pub fn graph(parts: Parts) -> Vec<Task> {
                 for other in desired.values().filter(|other| other.container == *needed && !other.stands_in) {
                     let wait = Action::Await { container: other.name.clone(), until: *until };
                     after.insert(wait.name());
+                    after.extend(filled(other).map(|seed| seed.name()));
                     waits.entry(wait.name()).or_insert_with(|| Task::new(wait, begun(&other.name)));
                 }
             }
@@ -146,6 +153,12 @@ pub fn graph(parts: Parts) -> Vec<Task> {
             after.insert(end.name.clone());
         }
         starts.push(Task { changes: said(name), ..Task::new(action, after) });
+    }
+    let mut seeds = Vec::new();
+    for (one, seed) in desired.values().filter_map(|one| Some((one, filled(one)?))) {
+        let wait = Action::Await { container: one.name.clone(), until: Until::Completed };
+        seeds.push(Task::new(seed, BTreeSet::from([wait.name(), Action::Record.name()])));
+        waits.entry(wait.name()).or_insert_with(|| Task::new(wait, begun(&one.name)));
     }
     let retire = |turns: &Turns| {
         let over: BTreeSet<String> = turns.first.iter().chain(turns.turns.iter().flatten()).map(settled).collect();
@@ -179,6 +192,7 @@ pub fn graph(parts: Parts) -> Vec<Task> {
         |name: &&String| in_turns.contains(*name) || desired.get(*name).is_some_and(|wish| meant(wish) && !wish.stands_in);
     let settles: Vec<Task> = desired.keys().filter(is_watched).map(settle).collect();
     tasks.extend(waits.into_values());
+    tasks.extend(seeds);
     tasks.extend(starts);
     tasks.extend(ends);
     tasks.extend(late_ends);

@@ -21,9 +21,12 @@ mod loss;
 mod mark;
 mod observed;
 mod outlook;
+mod seed;
+mod seeding;
 mod task;
 mod trust;
 mod turns;
+mod volume_change;
 mod wants;
 
 pub use address::{attachments, free_subnet};
@@ -42,10 +45,11 @@ pub use images::{
 pub use mark::Grade;
 pub use mark::{Mark, MarkKind};
 pub use observed::{
-    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, JobState, Lead, NetworkRecord, Observed, Port,
-    Seen, Taken, TakenPort, TreeEntry, TreeKind,
+    ContainerRecord, Down, Drifted, Facts, FileTree, ImageRecord, InstanceRecord, JobState, KeptSeed, Lead, NetworkRecord,
+    Observed, Port, Seen, Taken, TakenPort, TreeEntry, TreeKind,
 };
 pub use outlook::{ContainerOutlook, ImageOutlook, Making, Outlook, outlook};
+pub use seed::{SEED, Seed};
 pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};
 pub use trust::{all_marks, of_container, of_image, of_repository};
 

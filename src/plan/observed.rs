@@ -202,6 +202,9 @@ pub struct InstanceRecord {
     /// The containers that somebody stopped: they stay down across a boot.
     #[serde(default)]
     pub stopped: BTreeSet<String>,
+    /// The volumes that a job fills, until their seeds are kept: what is in them is not whole.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub seeding: BTreeSet<Name>,
     /// A counter that grows with every change of this record.
     pub serial: u64,
 }
@@ -340,6 +343,14 @@ pub struct Drifted {
     pub digest: Digest,
 }
 
+/// A snapshot that is the seed of a volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptSeed {
+    pub name: String,
+    /// The instance that has it and its directory, if it is another one.
+    pub elsewhere: Option<(String, String)>,
+}
+
 /// What other instances of this installation have taken, or are about to take.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Taken {
@@ -397,6 +408,8 @@ pub struct Observed {
     pub leads: BTreeMap<String, Lead>,
     /// The files of the jobs' inputs: each path with what tells its content from every other.
     pub inputs: BTreeMap<Name, BTreeMap<String, String>>,
+    /// The seeds of volumes that are kept, in this directory and in others of the project.
+    pub seeds: BTreeMap<Name, Vec<KeptSeed>>,
     /// What tells the volumes that jobs have mounted from others of the same names: one that was deleted and made again is
     /// another one.
     pub births: BTreeMap<Name, String>,

@@ -87,6 +87,10 @@ pub enum Action {
     Fill {
         volume: Name,
     },
+    /// Keeps what a job has filled a volume with, and makes the volume ready for others.
+    Seed {
+        volume: Name,
+    },
     /// Records what is about to start, so that it is never lost track of.
     Record,
     /// Opens the firewall for what the networks need.
@@ -143,6 +147,7 @@ impl Action {
             Self::Retire { container } => format!("retire {container}"),
             Self::Connect => "connect".into(),
             Self::Fill { volume } => format!("fill {volume}"),
+            Self::Seed { volume } => format!("seed {volume}"),
             Self::Record => "record".into(),
             Self::Admit => "admit".into(),
             Self::Adjust { container } => format!("adjust {container}"),

@@ -1171,3 +1171,180 @@ fn nobody_stands_in_for_a_replica_that_keeps_what_its_image_declares_as_data() {
     let why = settle((&project, &loaded.places), &host.observed, &planned, &built).unwrap_err().chain();
     assert!(why.contains("what that would write to /late"), "{why}");
 }
+
+const SEEDED: &str = r#"
+project "p"
+image "base" { debian "bookworm" { package "python3" } }
+volume "db" { seed from="job:migrate"; }
+job "migrate" { image "base"; cmd "load"; inputs "migrations/"; mount volume="db" to="/data"; }
+container "web" { image "base"; mount volume="db" to="/data"; }
+"#;
+
+fn seeded() -> Host {
+    let mut host = Host::new(SEEDED);
+    host.resolve("1");
+    host.inputs(&[("migrations/001.sql", "1")]);
+    host.build(false);
+    host
+}
+
+impl Host {
+    /// The name of the snapshot that would be the seed.
+    fn seed(&mut self) -> String {
+        self.planned().desired["migrate-1"].seed.as_ref().unwrap().name().unwrap()
+    }
+
+    fn keeps(&mut self, name: &str, elsewhere: Option<&str>) {
+        let elsewhere = elsewhere.map(|folder| ("another".to_owned(), folder.to_owned()));
+        let kept = KeptSeed { name: name.to_owned(), elsewhere };
+        self.observed.seeds.entry(Name::parse("db").unwrap()).or_default().push(kept);
+    }
+}
+
+#[test]
+fn a_volume_is_filled_by_its_job_before_anything_else_has_it() {
+    let mut host = seeded();
+    let lines = host.lines();
+    let lines: Vec<&str> = lines.lines().filter(|line| !line.contains("Network")).collect();
+    assert_eq!(
+        lines,
+        [
+            "+ Volume db [filled by job migrate] <- not there yet (stead.kdl:4)",
+            "+ Job migrate-1 [run] <- not there yet (stead.kdl:5)",
+            "+ Container web-1 [image base] <- not there yet (stead.kdl:6)",
+        ]
+    );
+    let plan = host.planned().plan;
+    let after = |name: &str| plan.tasks.iter().find(|task| task.name == name).unwrap().after.clone();
+    assert!(after("seed db").contains("await migrate-1 completed"));
+    assert!(after("start web-1").contains("seed db") && after("start web-1").contains("await migrate-1 completed"));
+    assert!(!after("start migrate-1").contains("seed db"));
+    host.converge();
+    assert_eq!(host.lines(), "");
+    // Once it is whole, nothing makes the job run again: that would replace what has been written since.
+    host.inputs(&[("migrations/001.sql", "2")]);
+    host.observed.births.insert(Name::parse("db").unwrap(), "later".into());
+    host.observed.containers.insert("migrate-1".into(), Seen::Down(Down::Lost));
+    assert_eq!(host.lines(), "");
+    host.observed.record.containers.remove("migrate-1");
+    assert_eq!(host.lines(), "", "so it is for a volume that somebody imported");
+    host.observed.record.volumes.clear();
+    assert!(host.lines().contains("+ Job migrate-1 [run]"), "{}", host.lines());
+}
+
+#[test]
+fn a_volume_that_is_not_filled_to_its_end_is_filled_anew() {
+    let mut host = seeded();
+    host.converge();
+    let db = Name::parse("db").unwrap();
+    host.observed.record.seeding.insert(db.clone());
+    let record = host.observed.record.containers.get_mut("migrate-1").unwrap();
+    record.job = Some(JobState::Begun);
+    host.observed.containers.insert("migrate-1".into(), Seen::Running);
+    // The job goes on, and then its result is kept.
+    let lines = host.lines();
+    assert_eq!(lines, "~ Volume db [its seed is kept] <- the job migrate has not filled it to the end (stead.kdl:4)");
+    let plan = host.planned().plan;
+    assert!(
+        plan.tasks.iter().any(|task| task.name == "seed db") && !plan.tasks.iter().any(|task| task.name == "start migrate-1")
+    );
+    host.observed.containers.insert("migrate-1".into(), Seen::Down(Down::Ended(3)));
+    insta::assert_snapshot!(host.lines(), @r#"
+    ~ Volume db [filled by job migrate] <- the job migrate has not filled it to the end (stead.kdl:4)
+    ~ Job migrate-1 [run] <- its command ended with exit status 3
+    "#);
+    host.observed.record.seeding.clear();
+    host.observed.record.volumes.remove(&db);
+    assert!(host.lines().contains("+ Volume db [filled by job migrate] <- not there yet"), "{}", host.lines());
+}
+
+#[test]
+fn a_seed_that_is_kept_is_used_again_and_in_another_directory_only_if_all_is_the_same() {
+    let mut host = seeded();
+    let name = host.seed();
+    host.keeps(&name, None);
+    let lines = host.lines();
+    assert!(lines.contains("+ Volume db [as job migrate has filled it before] <- not there yet"), "{lines}");
+    assert!(lines.contains("+ Job migrate-1 [its result is kept]"), "{lines}");
+    // What else there is does not matter here, and the job's inputs do.
+    host.text =
+        SEEDED.replace("image \"base\"; mount volume=\"db\" to=\"/data\"; }", "image \"base\"; mount volume=\"db\" to=\"/x\"; }");
+    assert!(host.lines().contains("its result is kept"), "{}", host.lines());
+    host.text = SEEDED.to_owned();
+    host.inputs(&[("migrations/001.sql", "2")]);
+    assert!(host.lines().contains("+ Job migrate-1 [run]"), "{}", host.lines());
+    host.inputs(&[("migrations/001.sql", "1")]);
+    // In another directory.
+    host.observed.seeds.clear();
+    host.keeps(&name, Some("/other"));
+    host.observed.instance = "fee1dead".into();
+    let lines = host.lines();
+    assert!(lines.contains("[its result is kept]") && lines.contains("/other has the same seed (stead.kdl:4)"), "{lines}");
+    let changes = [
+        // Another container that the job could reach.
+        ("container \"web\" { image", "container \"web\" { env A=\"1\"; image"),
+        // Other content that nobody declared, or that another container or volume gives.
+        (
+            "mount volume=\"db\" to=\"/data\"; }\ncontainer",
+            "mount volume=\"db\" to=\"/data\"; mount bind=\"fixtures\" to=\"/f\"; }\ncontainer",
+        ),
+        ("cmd \"load\";", "cmd \"load\"; depends-on \"other\";"),
+        // Another project.
+        ("project \"p\"", "project \"q\""),
+    ];
+    for (from, to) in changes {
+        assert!(SEEDED.contains(from), "{from}");
+        host.text = SEEDED.replace(from, to);
+        if to.contains("other") {
+            host.text += "container \"other\" { image \"base\"; }\n";
+        }
+        assert!(host.lines().contains("+ Job migrate-1 [run]"), "{to}: {}", host.lines());
+    }
+    // What is bound to a directory is never used by another, even under the same name.
+    host.text = SEEDED.replace(
+        "mount volume=\"db\" to=\"/data\"; }\ncontainer",
+        "mount volume=\"db\" to=\"/data\"; mount bind=\"f\" to=\"/f\"; }\ncontainer",
+    );
+    let bound = host.seed();
+    assert!(bound.ends_with("-here"), "{bound}");
+    host.keeps(&bound, Some("/other"));
+    assert!(host.lines().contains("+ Job migrate-1 [run]"));
+    // A mount of declared inputs is not.
+    host.text = host.text.replace("bind=\"f\"", "bind=\"./migrations/x\"");
+    assert!(!host.seed().ends_with("-here"));
+}
+
+#[test]
+fn a_plan_says_which_seed_it_uses() {
+    let mut host = seeded();
+    let wants = |host: &mut Host| host.planned().plan.changes().find(|change| change.name == "db").unwrap().wants;
+    let without = wants(&mut host);
+    let name = host.seed();
+    host.keeps(&name, None);
+    assert_ne!(wants(&mut host), without);
+}
+
+#[test]
+fn those_that_stand_in_wait_for_the_seed_and_have_no_say_in_it() {
+    let update = "update { order \"start-first\"; };";
+    let mut host = seeded();
+    let name = host.seed();
+    let before = SEEDED.replace("container \"web\" {", &format!("container \"web\" {{ {update}"));
+    host.text = before.clone();
+    assert_eq!(host.seed(), name, "whether web could have a stand-in");
+    // Web runs without the volume, and gets it.
+    host.text = before.replace("base\"; mount volume=\"db\" to=\"/data\"; }\n", "base\"; }\n");
+    assert_ne!(host.text, before);
+    host.text = host
+        .text
+        .replace("job \"migrate\"", "job \"idle\"")
+        .replace("volume \"db\" { seed from=\"job:migrate\"; }", "volume \"db\"");
+    host.converge();
+    host.observed.record.volumes.clear();
+    host.text = before;
+    let planned = host.planned();
+    let after = |name: &str| planned.plan.tasks.iter().find(|task| task.name == name).unwrap().after.clone();
+    assert!(after("start web-2").contains("seed db"), "{:?}", after("start web-2"));
+    let end = after("end web-1");
+    assert!(end.contains("settle web-2") && end.contains("seed db"), "it goes on until then: {end:?}");
+}

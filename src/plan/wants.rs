@@ -61,9 +61,12 @@ pub fn network((project, observed): (&Project, &Observed), name: &Name, record: 
     digest(observed, "network", &(project.networks.get(name), record))
 }
 
-/// A volume.
-pub fn volume((project, observed): (&Project, &Observed), name: &Name) -> Digest {
-    digest(observed, "volume", &project.volumes.get(name))
+/// A volume, with the snapshot that it is made from, if there is one.
+pub fn volume((project, observed): (&Project, &Observed), name: &Name, seed: Option<&str>) -> Digest {
+    match seed {
+        None => digest(observed, "volume", &project.volumes.get(name)),
+        Some(seed) => digest(observed, "seeded volume", &(project.volumes.get(name), seed)),
+    }
 }
 
 /// Something that must be resolved.

@@ -89,6 +89,11 @@ pub enum UpdateOrder {
 }
 
 impl Container {
+    /// Whether it mounts a volume.
+    pub fn mounts_volume(&self, volume: &Name) -> bool {
+        self.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Volume(name) if name == volume))
+    }
+
     /// Whether something is mounted at a path or above it, so that what the image declares there as data is kept elsewhere.
     pub fn covers(&self, path: &Path) -> bool {
         let mounts = self.mounts.iter().map(|mount| &mount.to).chain(self.tmpfs.iter().map(|tmpfs| &tmpfs.path));

@@ -106,6 +106,21 @@ impl Project {
         })
     }
 
+    /// The containers that one waits for, directly or through others.
+    pub fn needed_by(&self, name: &Name) -> BTreeSet<Name> {
+        let (mut found, mut left) = (BTreeSet::new(), vec![name]);
+        while let Some(next) = left.pop() {
+            let needs = self.containers.get(next).into_iter().flat_map(|container| container.depends_on.keys());
+            left.extend(needs.filter(|needed| found.insert((*needed).clone())));
+        }
+        found
+    }
+
+    /// The volume that a job fills once.
+    pub fn seeded_by(&self, job: &Name) -> Option<&Name> {
+        self.volumes.iter().find(|(_, volume)| volume.seed.as_ref() == Some(job)).map(|(name, _)| name)
+    }
+
     /// The paths that an image declares as data, as far as the project says it: by itself, or by images of the project that it
     /// starts from.
     pub fn image_volumes(&self, image: &Name) -> BTreeSet<&str> {
@@ -169,6 +184,9 @@ pub struct Network {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Volume {
     pub labels: BTreeMap<String, String>,
+    /// The job that fills it once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Name>,
 }
 
 /// Where a config's text comes from.

@@ -3,7 +3,7 @@
 use crate::instance::{Instance, Progress, Reporter};
 use crate::model::{Error, Name, Result};
 use crate::monitor::{self, Held};
-use crate::volume::{self, Cost};
+use crate::volume::{self, Cost, SnapshotName};
 use std::collections::BTreeSet;
 
 /// The running containers that have a volume mounted.
@@ -48,12 +48,24 @@ pub fn keep_cheaply(instance: &Instance, number: u64, reporter: &dyn Reporter) {
         if names.is_empty() || !volume::can_share(home) {
             return Ok(());
         }
-        names.iter().try_for_each(keep)
+        let half = instance.record()?.seeding;
+        names.iter().try_for_each(|name| if half.contains(name) { forget_data(instance, name, number) } else { keep(name) })
     };
     if let Err(error) = all() {
         let why = format!("the data of generation {number} is not kept, and `rollback --data` will not go to it");
         reporter.report(Progress::Warning(Error::caused(why, error).chain()));
     }
+}
+
+/// Forgets what was kept of a volume for a generation: the volume is not filled to its end now, and what is older would be taken
+/// for its data. The caller holds the instance's lock.
+///
+/// # Errors
+/// Fails when that cannot be deleted.
+pub fn forget_data(instance: &Instance, volume: &Name, number: u64) -> Result<()> {
+    let (home, id, kept) = (&instance.home, &instance.id, SnapshotName::of_generation(number));
+    let is_there = volume::snapshots(home, id, volume)?.iter().any(|snapshot| snapshot.name == kept);
+    if is_there { volume::delete_snapshot(home, id, volume, &kept) } else { Ok(()) }
 }
 
 /// Refuses to go on while volumes are of two generations.

@@ -161,6 +161,9 @@ pub fn down(instance: &Instance, project: Option<&Project>, options: DownOptions
             volume::existing(&instance.home, &instance.id)?.into_iter().map(|name| removed(Object::Volume, name.to_string())),
         );
         volume::delete_all(&instance.home, &instance.id)?;
+        if !std::mem::take(&mut record.seeding).is_empty() {
+            instance.save(&record)?;
+        }
     }
     if !changes.is_empty() {
         // On a full disk the history misses that everything has ended.

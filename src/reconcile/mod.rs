@@ -20,7 +20,7 @@ mod resolve;
 mod schedule;
 
 pub use container::{Maker, bridges, prepare};
-pub use data::{hold_users, running_users};
+pub use data::{forget_data, hold_users, running_users};
 pub use down::{DownOptions, down, end, forget, stop};
 pub use execute::{Converged, apply_saved, build_only, foresee, plan_only, prepare_folders, since, took, up, vanished};
 pub use generations::unpin;

@@ -23,6 +23,7 @@ pub fn check(project: &Project, places: &Locations, unused_profiles: &bool, sink
     cross.sysctls();
     cross.commands();
     cross.tasks();
+    cross.seeds();
     if !unused_profiles && !project.containers.is_empty() {
         cross.unused();
     }
@@ -116,6 +117,45 @@ impl Cross<'_> {
                         .help(format!("give the task another name: `stead run {name}` could mean both"));
                     self.sink.push(diagnostic);
                 }
+            }
+        }
+    }
+
+    /// Checks that the job that fills a volume can do that, and does it before anything else uses the volume.
+    fn seeds(&mut self) {
+        let project = self.project;
+        let mut first: BTreeMap<&Name, &Name> = BTreeMap::new();
+        for (volume, job) in project.volumes.iter().filter_map(|(volume, declared)| Some((volume, declared.seed.as_ref()?))) {
+            let path = NodePath::volume(volume).node("seed");
+            let Some(container) = project.containers.get(job) else {
+                let jobs = project.containers.iter().filter(|(_, container)| container.job.is_some());
+                self.missing(&path, "job", job, jobs.map(|(name, _)| name.clone()));
+                continue;
+            };
+            let mut say = |message: String, help: String| {
+                let diagnostic = Diagnostic::error("seed", self.place(&path), message);
+                let other = self.place(&NodePath::container(job));
+                self.sink.push(diagnostic.other(other, "that one").help(help));
+            };
+            if container.job.is_none() {
+                say(format!("\"{job}\" is a container, and never done"), "a volume is filled by a `job`".to_owned());
+                continue;
+            }
+            let mut mounts = container.mounts.iter().filter(|mount| mount.source == MountSource::Volume(volume.clone()));
+            if !mounts.any(|mount| !mount.read_only) {
+                let help = format!("mount it there: mount volume=\"{volume}\" to=\"/…\"");
+                say(format!("the job \"{job}\" cannot write into the volume \"{volume}\", which it is to fill"), help);
+            }
+            if let Some(other) = first.insert(job, volume) {
+                let help = "let another job fill one of them";
+                say(format!("the job \"{job}\" fills the volume \"{other}\" already"), help.to_owned());
+            }
+            let needed = project.needed_by(job);
+            let user = |name: &&Name| project.containers.get(*name).is_some_and(|one| one.mounts_volume(volume));
+            if let Some(user) = needed.iter().filter(|name| *name != job).find(user) {
+                let message =
+                    format!("the job \"{job}\" waits for \"{user}\", which uses the volume \"{volume}\" before it is filled");
+                say(message, "let the job itself start what it needs to fill the volume".to_owned());
             }
         }
     }

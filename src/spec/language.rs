@@ -677,8 +677,18 @@ const NETWORK: Node = Node::new("network", "A network of the project.", "network
     ])
     .many();
 
-const VOLUME: Node =
-    Node::new("volume", "Data that outlives containers.", "volume \"data\"").args(&[arg("name", Name)]).children(&[LABEL]).many();
+const SEED: Node = Node::new(
+    "seed",
+    "Fills the volume once, by a job that mounts it; whatever else mounts it waits for that. The state after the job is kept by what \
+     the job is made from: `stead volume reset` brings it back, and another directory of the project begins with it.",
+    "seed from=\"job:load\"",
+)
+.props(&[needed("from", Text, "`job:` and the name of a job")]);
+
+const VOLUME: Node = Node::new("volume", "Data that outlives containers.", "volume \"data\"")
+    .args(&[arg("name", Name)])
+    .children(&[LABEL, SEED])
+    .many();
 const SECRET: Node = Node::new("secret", "Confidential data from a file.", "secret \"token\" file=\"secrets/token\"")
     .args(&[arg("name", Name)])
     .props(&[needed("file", Path, "the file, relative to the project file")])

@@ -11,7 +11,7 @@ mod snapshot;
 mod staging;
 
 pub use copy::{Copied, How};
-pub use replace::{Content, duplicate, export, half_restored, import, remove, restore, restore_all};
+pub use replace::{Content, duplicate, export, half_restored, import, remove, restore, restore_all, seed};
 pub use snapshot::{
     Cost, Snapshot, SnapshotName, can_share, delete as delete_snapshot, forget_generation, keep, open as open_snapshot,
     snapshots, take, with_snapshots,

@@ -169,6 +169,15 @@ pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, Sn
     Ok(())
 }
 
+/// Makes a volume from a snapshot that an instance has of its volume of that name.
+///
+/// # Errors
+/// Fails when there is no such snapshot, and when something cannot be read or written; nothing is left then.
+pub fn seed(home: &Home, instance: &str, volume: &Name, (from, name): (&str, &SnapshotName)) -> Result<Copied> {
+    let source = snapshot::open(home, from, volume, name)?;
+    replace((home, instance, volume), &format!("cannot fill the volume {volume} from its seed"), |tree, _| copy(&source, tree))
+}
+
 /// Copies a volume to a new one. What is `held` is dropped as soon as everything is copied.
 ///
 /// # Errors

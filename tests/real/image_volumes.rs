@@ -6,7 +6,7 @@ use std::fs;
 const PROJECT: &str = r#"
 image "below" {
     from "base"
-    run "mkdir -p /var/lib/x && echo first > /var/lib/x/from-image && chown 7:8 /var/lib/x && chmod 2750 /var/lib/x"
+    run "mkdir -p /var/lib/x && echo first > /var/lib/x/from-image && chown 7:8 /var/lib/x && chmod 750 /var/lib/x"
     volume "/var/lib/x"
 }
 image "db" { from "below"; volume "/cache"; }
@@ -41,7 +41,7 @@ fn data_of_an_image_outlives_the_container_and_not_the_volumes() {
     }
     assert_eq!(rows.lines().count(), 7, "nothing for what is mounted, nor for the job: {rows}");
     let facts = "cat /var/lib/x/from-image; stat -c '%u:%g %a' /var/lib/x";
-    assert_eq!(world.exec("db-1", facts), "first\n7:8 2750");
+    assert_eq!(world.exec("db-1", facts), "first\n7:8 750");
     assert!(world.ok(&["logs", "once"]).contains("first"));
     assert_eq!(world.ok(&["plan"]), "nothing to do\n");
     // Replaced, it finds what it wrote there; the other replica has a volume of its own.

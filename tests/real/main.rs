@@ -36,6 +36,7 @@ mod places;
 mod registries;
 mod registry;
 mod security;
+mod seeds;
 mod services;
 mod shell;
 mod signatures;

@@ -2,7 +2,7 @@ use super::super::Context;
 use super::super::cells::age;
 use super::super::ui::{Style, Table, Text};
 use super::files::write_archive;
-use crate::engine::{self, Answer, InUse, Instance, SnapshotRow, Snapshots, VolumeCopy, VolumeRow};
+use crate::engine::{self, Answer, InUse, Instance, Reset, SnapshotRow, Snapshots, VolumeCopy, VolumeRow};
 use crate::model::{Context as _, Error, Result, Size};
 use crate::monitor::now_ms;
 use crate::volume::{Content, How};
@@ -72,6 +72,18 @@ enum What {
         name: String,
         /// The snapshot; `stead volume ls --snapshots` lists them.
         snapshot: String,
+    },
+    /// Gives a volume the state again that its job gave it (`seed` in the project file). What is in the volume now is deleted.
+    ///
+    /// If that state is not kept, because the job or its inputs are others now, the volume is deleted, and `up` fills a new one.
+    ///
+    /// Example: stead volume reset db --stop && stead up
+    Reset {
+        /// Stop the containers that use the volume; `stead up` starts them again.
+        #[arg(long)]
+        stop: bool,
+        /// The volume.
+        name: String,
     },
     /// Copies a volume to a new one of this project.
     Clone {
@@ -145,6 +157,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         What::Restore { stop, name, snapshot } => {
             let in_use = if *stop { InUse::Stopped } else { InUse::Refused };
             restore((name.as_str(), snapshot.as_str()), in_use, started, context)?;
+        }
+        What::Reset { stop, name } => {
+            let in_use = if *stop { InUse::Stopped } else { InUse::Refused };
+            reset(name, in_use, started, context)?;
         }
         What::Clone { name, new } => {
             let made = engine::clone_volume(&context.instance()?, name, new)?;
@@ -315,6 +331,25 @@ fn restore((name, snapshot): (&str, &str), in_use: InUse, started: Instant, cont
     let made = engine::restore_volume(&instance, loaded.as_ref(), (name, snapshot), in_use, &stopped)?;
     context.ui.say(format!("the volume {name} has the content of {snapshot} again"));
     tell(&made, started, context);
+    Ok(())
+}
+
+fn reset(name: &str, in_use: InUse, started: Instant, context: &Context) -> Result<()> {
+    let loaded = context.project_dry()?;
+    let stopped = |name: &str| context.ui.say(format!("stopped {name}; `stead up` starts it again"));
+    match engine::reset_volume(&loaded, name, in_use, &stopped)? {
+        Reset::Seeded(made) => {
+            context.ui.say(format!("the volume {name} is as its job left it again"));
+            tell(&made, started, context);
+            if made.copied.how == How::Copied && made.copied.bytes > 0 {
+                context.ui.say("its file system cannot share the bytes of files, so that was a copy; btrfs and xfs can");
+            }
+        }
+        Reset::Emptied { job } => {
+            let why = format!("what the job {job} makes now is not kept");
+            context.ui.say(format!("deleted the volume {name}: {why}; `stead up` fills it"));
+        }
+    }
     Ok(())
 }
 

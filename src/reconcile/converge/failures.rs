@@ -37,6 +37,10 @@ fn why_follows(tasks: &[Task], states: &[Far], at: usize) -> Option<String> {
     let container = match &tasks[*first].action {
         Action::Await { container, .. } => container,
         Action::End { .. } => return why_follows(tasks, states, *first),
+        Action::Seed { volume } => match &states[*first] {
+            Far::Failed(error, _) => return Some(format!("it uses the volume {volume}: {}", error.chain())),
+            _ => return why_follows(tasks, states, *first),
+        },
         Action::Settle { container } => {
             return Some(format!("it goes on as it was, because {container}, which was to come up before, did not"));
         }

@@ -27,6 +27,7 @@ mod failures;
 mod prepare;
 mod publish;
 mod record;
+mod seeds;
 mod turns;
 
 use condition::{ran, reached, settled};
@@ -46,6 +47,8 @@ pub struct Executor<'a> {
     late: BTreeSet<String>,
     /// Held while something in the directory of the volumes is made or deleted.
     volumes: Mutex<()>,
+    /// The volumes that have the state which their jobs gave them before.
+    restored: Mutex<BTreeSet<Name>>,
     /// Whether something has started since published ports and names were last updated.
     news: AtomicBool,
 }
@@ -79,6 +82,7 @@ impl<'a> Executor<'a> {
             certain: OnceLock::new(),
             late: late(&planned.plan.tasks),
             volumes: Mutex::new(()),
+            restored: Mutex::default(),
             news: AtomicBool::new(false),
         }
     }
@@ -157,6 +161,9 @@ impl<'a> Executor<'a> {
     }
 
     fn fill(&self, name: &Name) -> Result<()> {
+        if self.begin_seed(name)? {
+            return Ok(());
+        }
         let source = MountSource::Volume(name.clone());
         let mut users = Vec::new();
         for one in self.certain()?.desired.values() {
@@ -202,6 +209,9 @@ impl<'a> Executor<'a> {
             Some(Deed::Adjust) => return self.adjust(name),
             Some(Deed::End) | None => return Ok(Came::Unneeded),
         }
+        if self.is_restored(one) {
+            return self.note_result(name);
+        }
         let maker = Maker {
             instance: self.instance(),
             store: self.forge.store,
@@ -244,14 +254,14 @@ impl<'a> Executor<'a> {
     /// Whether a job is done; `it` begins the sentence about why it will not be. Its result is kept.
     fn job(&self, name: &str, it: &str) -> Look {
         let done = || self.record().containers.get(name).is_some_and(|record| record.job == Some(JobState::Done));
-        if done() {
+        if done() || self.has_filled(name) {
             return Look::Yes;
         }
         match ran(&self.instance().container(name), it) {
             Look::Yes => {}
             Look::Never(error) => {
                 self.tell(name, "failed");
-                return Look::Never(error);
+                return Look::Never(self.without_seed(name, error));
             }
             look @ Look::NotYet(_) => return look,
         }
@@ -288,6 +298,7 @@ impl Work for Executor<'_> {
             Action::Build { .. } => Forge::lane(),
             Action::End { .. } | Action::Retire { .. } => Lane::Threads("end", down::ENDS),
             Action::Start { .. } | Action::Adjust { .. } => Lane::Threads("start", STARTS),
+            Action::Seed { .. } => Lane::Threads("seed", 1),
             Action::Await { .. } | Action::Settle { .. } => Lane::Looks,
             Action::Prepare | Action::Connect | Action::Fill { .. } | Action::Record | Action::Admit | Action::Publish => {
                 Lane::Here
@@ -304,6 +315,7 @@ impl Work for Executor<'_> {
             Action::Retire { container } => return self.retire(container),
             Action::Connect => self.connect()?,
             Action::Fill { volume } => self.fill(volume)?,
+            Action::Seed { volume } => self.keep_seed(volume)?,
             Action::Record => self.put_on_record()?,
             Action::Admit => self.admit()?,
             Action::Adjust { container } => return self.adjust(container),

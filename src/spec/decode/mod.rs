@@ -50,6 +50,24 @@ pub fn container_of(image: Name) -> Option<Container> {
     decoder.container_with(&tree, image)
 }
 
+/// Lets everything that mounts a volume wait for the job that fills it. A job that itself waits for such a container is reported
+/// elsewhere.
+fn wait_for_seeds(project: &mut Project) {
+    let seeds: Vec<(Name, Name)> =
+        project.volumes.iter().filter_map(|(volume, declared)| Some((volume.clone(), declared.seed.clone()?))).collect();
+    for (volume, job) in seeds {
+        let is_job = project.containers.get(&job).is_some_and(|container| container.job.is_some());
+        let needed = project.needed_by(&job);
+        let users = project
+            .containers
+            .iter_mut()
+            .filter(|(name, container)| is_job && **name != job && !needed.contains(*name) && container.mounts_volume(&volume));
+        for (_, container) in users {
+            container.depends_on.entry(job.clone()).or_insert(Until::Completed);
+        }
+    }
+}
+
 fn note_later(tree: &Tree, rows: &'static [Node], later: &mut Sink) {
     let Some(row) = row(rows, &tree.name) else { return };
     if row.later {
@@ -107,7 +125,7 @@ impl Decoder<'_> {
             images: self.named(nodes, "image", Self::image),
             containers: self.containers(nodes),
             networks: self.named(nodes, "network", Self::network),
-            volumes: self.named(nodes, "volume", |_, node, _| Some(Volume { labels: free(node, "label") })),
+            volumes: self.named(nodes, "volume", Self::volume),
             secrets: self.named(nodes, "secret", |_, node, _| node.prop_text("file")),
             configs: self.named(nodes, "config", Self::config),
             tasks: self.named(nodes, "task", Self::task),
@@ -119,6 +137,7 @@ impl Decoder<'_> {
         for reference in &self.outside {
             project.add_outside(reference);
         }
+        wait_for_seeds(&mut project);
         project
     }
 
@@ -320,6 +339,21 @@ impl Decoder<'_> {
             external: node.prop_text("external"),
             labels: free(node, "label"),
         })
+    }
+
+    fn volume(&mut self, node: &Tree, path: &NodePath) -> Option<Volume> {
+        let seed = node.child("seed").and_then(|child| {
+            self.places.insert(path.clone().node("seed"), child.place.clone());
+            let text = child.prop_text("from")?;
+            let job = text.strip_prefix("job:").and_then(|name| Name::parse(name).ok());
+            if job.is_none() {
+                let near = nearest(&text, self.jobs.iter().map(String::as_str)).unwrap_or("NAME");
+                let diagnostic = Diagnostic::error("wrong-value", child.prop_place("from"), format!("{text:?} names no job"));
+                self.sink.push(diagnostic.help(format!("a volume is filled by a job: from=\"job:{near}\"")));
+            }
+            job
+        });
+        Some(Volume { labels: free(node, "label"), seed })
     }
 
     fn task(&mut self, node: &Tree, path: &NodePath) -> Option<NamedCommand> {
