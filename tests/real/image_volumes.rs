@@ -95,3 +95,30 @@ fn what_a_command_of_a_moment_writes_there_goes_with_it() {
     assert_eq!(world.exec("db-1", "ls /var/lib/x"), "from-image\nmine");
     world.ok(&["down", "--volumes"]);
 }
+
+#[test]
+fn replaced_in_turns_each_replica_finds_its_data_and_none_stands_in() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("image-volumes-turns", PROJECT);
+    world.edit("replicas 2", "replicas 2; update { parallel 1; }");
+    world.ok(&["up"]);
+    for name in ["db-1", "db-2"] {
+        world.exec(name, &format!("echo {name} > /var/lib/x/mine"));
+    }
+    world.edit("LEVEL=\"info\"", "LEVEL=\"warn\"");
+    world.ok(&["up"]);
+    for name in ["db-1", "db-2"] {
+        assert_eq!(world.exec(name, "cat /var/lib/x/mine; echo $LEVEL"), format!("{name}\nwarn"));
+    }
+    // A further replica would lose what it writes there.
+    let before = (world.pid("db-1"), world.pid("db-2"));
+    world.edit("update { parallel 1; }", "update { order \"start-first\"; }");
+    world.edit("LEVEL=\"warn\"", "LEVEL=\"info\"");
+    let refused = world.fails(&["up"]);
+    assert!(refused.err.contains("\"start-first\" needs a further replica") && refused.err.contains("stop-first"), "{refused:?}");
+    assert_eq!((world.pid("db-1"), world.pid("db-2")), before, "nothing has ended");
+    world.ok(&["down", "--volumes"]);
+    world.assert_nothing_left();
+}
