@@ -27,7 +27,7 @@ use crate::sys;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Takes what would be printed while a view has the terminal.
 pub trait Elsewhere: std::fmt::Debug + Send + Sync {
@@ -49,6 +49,8 @@ pub struct Ui {
     pub terminal_err: bool,
     /// Variables of the caller's environment whose values a plan must not show.
     private: Arc<RwLock<Vec<(String, String)>>>,
+    /// How many lines of progress are on the terminal, the cursor in the last: whoever prints something else removes them.
+    drawn: Arc<Mutex<usize>>,
     /// Takes messages in place of the terminal, if a view has it.
     elsewhere: Option<Arc<dyn Elsewhere>>,
 }
@@ -65,14 +67,15 @@ impl Ui {
             color_err: wanted && (forced || terminal_err),
             terminal_err,
             private: Arc::default(),
+            drawn: Arc::default(),
             elsewhere: None,
         }
     }
 
     /// The same user interface while a view has the terminal: the view gets the messages, and results are not printed.
     pub fn beside(&self, elsewhere: Arc<dyn Elsewhere>) -> Self {
-        let private = self.private.clone();
-        Self { color_out: false, color_err: false, terminal_err: false, private, elsewhere: Some(elsewhere) }
+        let (private, drawn, elsewhere) = (self.private.clone(), Arc::default(), Some(elsewhere));
+        Self { color_out: false, color_err: false, terminal_err: false, private, drawn, elsewhere }
     }
 
     /// Whether a view can have the terminal: it is one in both directions, and understands more than lines.
@@ -111,6 +114,7 @@ impl Ui {
         if self.elsewhere.is_some() {
             return;
         }
+        let _drawn = self.without_progress();
         let mut out = std::io::stdout().lock();
         // A reader that has seen enough closes the pipe; that is not an error.
         let _ = out.write_all(bytes);
@@ -169,8 +173,21 @@ impl Ui {
     pub fn put(&self, text: &Text) {
         match &self.elsewhere {
             Some(elsewhere) => elsewhere.say(text.clone().trimmed()),
-            None => drop(write!(std::io::stderr(), "{}", text.as_safe())),
+            None => {
+                let _drawn = self.without_progress();
+                let _ = write!(std::io::stderr(), "{}", text.as_safe());
+            }
         }
+    }
+
+    /// Removes the lines of progress from the terminal. None are drawn as long as what this returns lives.
+    fn without_progress(&self) -> MutexGuard<'_, usize> {
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = std::mem::take(&mut *drawn);
+        if lines > 0 {
+            let _ = write!(std::io::stderr(), "{}", progress::above(lines));
+        }
+        drawn
     }
 
     /// Clears the progress line, if there may be one.

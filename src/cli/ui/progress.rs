@@ -40,8 +40,6 @@ struct Board {
 struct State {
     started: Instant,
     over: bool,
-    /// How many lines are on the screen.
-    lines: usize,
     /// What is at work: its name, what it does, and since when.
     works: Vec<(String, String, Instant)>,
     /// The first image that could not be built.
@@ -56,7 +54,7 @@ impl Shown {
 
     /// A reporter that shows everything, and the plan first if wanted.
     pub fn new(ui: &Ui, plan: bool) -> Self {
-        let state = State { started: Instant::now(), over: false, lines: 0, works: Vec::new(), failed: None };
+        let state = State { started: Instant::now(), over: false, works: Vec::new(), failed: None };
         let board = Arc::new(Board { ui: ui.clone(), state: Mutex::new(state), told: Condvar::new() });
         Self { ui: ui.clone(), plan, board, drawing: Mutex::default() }
     }
@@ -71,13 +69,7 @@ impl Shown {
         let drawing = self.drawing.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A thread that panicked draws nothing more.
         let _ = drawing.map(JoinHandle::join);
-        self.board.lock().erase();
-    }
-
-    fn lasting(&self, text: impl Into<Text>) {
-        let mut state = self.board.lock();
-        state.erase();
-        self.ui.say(text);
+        drop(self.ui.without_progress());
     }
 
     /// One line of text by others, without the values of the caller's environment.
@@ -140,21 +132,14 @@ impl Board {
 }
 
 impl State {
-    /// Removes what is on the screen.
-    fn erase(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
-        if lines > 0 {
-            let _ = write!(std::io::stderr(), "{}", above(lines));
-        }
-    }
-
     /// Puts what is at work on the screen, in place of what was there.
-    fn show(&mut self, ui: &Ui) {
+    fn show(&self, ui: &Ui) {
         let (rows, columns) = sys::window_size(std::io::stderr()).unwrap_or((24, 80));
         let most = MOST.min(usize::from(rows).saturating_sub(1)).max(1);
         // A line of the whole width would be continued on the next one.
         let width = usize::from(columns).saturating_sub(1);
-        let mut screen = above(self.lines);
+        let mut drawn = ui.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut screen = above(*drawn);
         let left = self.works.len().saturating_sub(most);
         let shown = self.works.iter().take(self.works.len() - left);
         let mut lines: Vec<String> = shown.map(|(name, what, since)| line(ui, name, what, since.elapsed(), width)).collect();
@@ -166,7 +151,7 @@ impl State {
             let text = Style::Dim.paint(Text::line(text).cut(width), ui.color_err);
             let _ = write!(screen, "{}{end}", text.as_safe());
         }
-        self.lines = lines.len();
+        *drawn = lines.len();
         // If nobody can see it, that is no reason to stop half-way.
         let _ = std::io::stderr().write_all(screen.as_bytes());
     }
@@ -182,7 +167,7 @@ fn line(ui: &Ui, name: &str, what: &str, since: Duration, width: usize) -> Strin
 }
 
 /// What moves to the first of some lines, the last of which the cursor is in, and clears them.
-fn above(lines: usize) -> String {
+pub(super) fn above(lines: usize) -> String {
     match lines {
         0 => String::new(),
         1 => "\r\u{1b}[J".to_owned(),
@@ -200,12 +185,12 @@ impl Reporter for Shown {
         let color = self.ui.color_err;
         match progress {
             Progress::Planned(plan) if self.plan => {
-                self.lasting(plan_text(&plan, &self.ui, color, self.ui.columns_err()).trimmed())
+                self.ui.say(plan_text(&plan, &self.ui, color, self.ui.columns_err()).trimmed())
             }
             Progress::Planned(_) => {}
             Progress::Marked(marks) => {
                 for mark in &marks {
-                    self.lasting(Text::line(&mark.holder) + " " + mark_text(mark, color));
+                    self.ui.say(Text::line(&mark.holder) + " " + mark_text(mark, color));
                 }
             }
             Progress::Resolving => self.at_work("", "resolving …"),
@@ -215,7 +200,7 @@ impl Reporter for Shown {
                 let counted = |(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
                 let parts: Vec<String> = kinds.into_iter().filter(|(count, _)| *count > 0).map(counted).collect();
                 if !parts.is_empty() {
-                    self.lasting(format!("locked {} in stead.lock", parts.join(", ")));
+                    self.ui.say(format!("locked {} in stead.lock", parts.join(", ")));
                 }
             }
             Progress::Download { done, total } if done < total => {
@@ -226,7 +211,7 @@ impl Reporter for Shown {
             Progress::Why { image, step, cause } => {
                 let place = cause.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
                 let cause = Style::Dim.paint(self.private(&format!("← {}{place}", cause.text)), color);
-                self.lasting(self.private(&format!("{image}: {step}")) + "\n    " + cause);
+                self.ui.say(self.private(&format!("{image}: {step}")) + "\n    " + cause);
             }
             Progress::Build(Event::Finished { image, step, millis, .. }) => {
                 self.done(image.as_str());
@@ -237,7 +222,7 @@ impl Reporter for Shown {
                     let columns = usize::from(sys::window_size(std::io::stderr()).map_or(80, |(_, columns)| columns));
                     what = what.cut(columns.saturating_sub("built".len() + time.len()));
                 }
-                self.lasting(Style::Good.paint("built", color) + what + Style::Dim.paint(time, color));
+                self.ui.say(Style::Good.paint("built", color) + what + Style::Dim.paint(time, color));
             }
             Progress::Build(Event::Failed { image }) => {
                 self.done(image.as_str());
@@ -249,7 +234,7 @@ impl Reporter for Shown {
                     "{image}: scripts that make users or give privileges did not run: {}; if that is missed: configure #true",
                     packages.join(" ")
                 );
-                self.lasting(Style::Dim.paint(text, color));
+                self.ui.say(Style::Dim.paint(text, color));
             }
             Progress::Build(Event::LeftOut { image, step, paths }) => {
                 let text = self.private(&left_out(image.as_str(), &step, &paths));
@@ -263,12 +248,7 @@ impl Reporter for Shown {
                 }
             }
             Progress::Begins { .. } | Progress::Ends { .. } => {}
-            Progress::Warning(text) => {
-                // Nothing is drawn between the two.
-                let mut state = self.board.lock();
-                state.erase();
-                self.ui.warn(&text);
-            }
+            Progress::Warning(text) => self.ui.warn(&text),
         }
     }
 }
