@@ -289,3 +289,47 @@ container "plain" {{ image "base"; stop-grace "100ms"; cmd "sleep" "1000"; }}
     world.ok(&["down"]);
     eventually("nothing runs when nothing is up", || shippers().is_empty());
 }
+
+#[test]
+fn who_follows_ends_with_the_reader() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "reader-gone",
+        r#"container "c" { image "base"; stop-grace "100ms"; cmd "sh" "-c" "while :; do echo again; sleep 0.05; done"; }"#,
+    );
+    world.ok(&["up"]);
+    let mut follow = world.command(&["logs", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "again");
+    drop(lines);
+    eventually("it ends", || follow.try_wait().unwrap().is_some_and(|status| status.success()));
+}
+
+#[test]
+fn who_is_attached_sees_whose_lines_they_are_and_leaves_by_an_interruption() {
+    if !is_root() {
+        return;
+    }
+    let line = |name: &str| {
+        format!(
+            "container \"{name}\" {{ image \"base\"; stop-grace \"100ms\"; cmd \"sh\" \"-c\" \"echo from {name}; sleep 1000\"; }}\n"
+        )
+    };
+    let world = World::new("attached", &line("alone"));
+    let (out, err) = (world.folder.with_file_name("out"), world.folder.with_file_name("err"));
+    let file = |path: &std::path::Path| fs::File::create(path).unwrap();
+    let mut up = world.command(&["up", "--attach"]).stdout(file(&out)).stderr(file(&err)).spawn().unwrap();
+    let shown = || fs::read_to_string(&out).unwrap();
+    eventually("it is named although it is alone", || shown().contains("alone-1 | from alone\n"));
+    world.write("stead.kdl", &format!("{}{}", fs::read_to_string(world.folder.join("stead.kdl")).unwrap(), line("later")));
+    world.ok(&["up"]);
+    eventually("what comes later is shown, too", || shown().contains("later-1 | from later\n"));
+    assert!(!shown().contains('\u{1b}'), "no colours where there is no terminal");
+    assert!(Command::new("kill").args(["-INT", &up.id().to_string()]).status().unwrap().success());
+    assert_eq!(up.wait().unwrap().code(), Some(130));
+    let said = fs::read_to_string(&err).unwrap();
+    assert!(said.contains("left; containers stay up") && !said.contains("interrupted"), "{said}");
+    assert_eq!(world.container("alone-1")["state"], "running");
+}

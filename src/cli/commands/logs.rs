@@ -68,13 +68,26 @@ pub fn follow(from: u64, context: &Context) -> Result<u8> {
     let since = Some(format!("{}.{:03}", from / 1000, from % 1000));
     let (names, tail, until) = (Vec::new(), None, None);
     let (follow, timestamps, no_log_prefix, watch) = (true, false, false, false);
-    run(&Arguments { names, follow, tail, since, until, timestamps, no_log_prefix, watch }, context)
+    show(&Arguments { names, follow, tail, since, until, timestamps, no_log_prefix, watch }, Named::Always, context)
+}
+
+/// When lines show whose they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Never,
+    /// Of one container alone that is plain.
+    OfSeveral,
+    Always,
 }
 
 /// How many bytes are gathered before they are printed.
 const CHUNK: usize = 64 << 10;
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
+    show(arguments, if arguments.no_log_prefix { Named::Never } else { Named::OfSeveral }, context)
+}
+
+fn show(arguments: &Arguments, named: Named, context: &Context) -> Result<u8> {
     let moment = |option: &str, text: &Option<String>| {
         text.as_ref().map(|text| moment::parse(option, text).map(moment::stamp)).transpose()
     };
@@ -89,8 +102,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if let Some(count) = last {
         sources.iter_mut().for_each(|source| source.tail.skip_to_last(count));
     }
-    let prefixed = !arguments.no_log_prefix;
-    prefix(&mut sources, prefixed, context.ui.color_out);
+    prefix(&mut sources, named, context.ui.color_out);
     let all = instance.all_logs();
     let mut writes = arguments.follow.then(|| {
         let folders = sources.iter().map(|source| instance.logs(&source.name));
@@ -108,7 +120,10 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             }
             out.add(&sources[at], &line);
             if out.bytes.len() > CHUNK {
-                context.ui.raw(&out.bytes);
+                // A reader that has seen enough closes the pipe.
+                if !context.ui.stream(&out.bytes) {
+                    return Ok(0);
+                }
                 out.bytes.clear();
             }
         }
@@ -120,7 +135,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
             context.ui.logged(&out.bytes);
             return Ok(0);
         };
-        context.ui.raw(&out.bytes);
+        if !out.bytes.is_empty() && !context.ui.stream(&out.bytes) {
+            return Ok(0);
+        }
         out.bytes.clear();
         if writes.wait(None).of(&all) {
             // A container may have got its first log.
@@ -131,14 +148,15 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
                 writes.also(instance.logs(&name));
                 sources.push(Source::new(&instance, name));
             }
-            prefix(&mut sources, prefixed, context.ui.color_out);
+            prefix(&mut sources, named, context.ui.color_out);
         }
     }
 }
 
-/// Gives each container the same width for its name; a single one needs no name.
-fn prefix(sources: &mut [Source], wanted: bool, color_out: bool) {
-    let width = sources.iter().map(|source| source.name.len()).max().filter(|_| wanted && sources.len() > 1);
+/// Gives each container the same width for its name, if it is shown.
+fn prefix(sources: &mut [Source], named: Named, color_out: bool) {
+    let is_wanted = named == Named::Always || named == Named::OfSeveral && sources.len() > 1;
+    let width = sources.iter().map(|source| source.name.len()).max().filter(|_| is_wanted);
     for source in sources {
         let name = &source.name;
         let paint = |width| color(name).paint(Text::line(&format!("{name:width$} | ")), color_out);
@@ -206,7 +224,9 @@ fn of_watch(instance: &Instance, arguments: &Arguments, context: &Context) -> Re
         writes.wait(None);
         text.clear();
         file.read_to_end(&mut text).context(|| format!("cannot read {}", path.display()))?;
-        context.ui.raw(&text);
+        if !text.is_empty() && !context.ui.stream(&text) {
+            break;
+        }
     }
     Ok(0)
 }

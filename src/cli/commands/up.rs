@@ -1,5 +1,5 @@
-use super::super::Context;
 use super::super::trace::Trace;
+use super::super::{Context, interrupt};
 use super::allow::Allow;
 use crate::engine::{self, Held, UpOptions};
 use crate::model::Result;
@@ -84,7 +84,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
         Some(trace) => trace.end(done)?,
         None => done?,
     };
-    if arguments.attach { super::logs::follow(from, context) } else { Ok(code) }
+    if !arguments.attach {
+        return Ok(code);
+    }
+    interrupt::leaves("left; containers stay up");
+    super::logs::follow(from, context)
 }
 
 /// Goes to a generation or to a commit.

@@ -143,6 +143,12 @@ impl Ui {
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
 
+    /// As [`raw`](Self::raw), for output that goes on; returns whether somebody still reads it.
+    pub fn stream(&self, bytes: &[u8]) -> bool {
+        let mut out = std::io::stdout().lock();
+        self.elsewhere.is_none() && out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    }
+
     /// Prints the end of a container's own output, as it is.
     pub fn logged(&self, bytes: &[u8]) {
         self.line_out(bytes);
