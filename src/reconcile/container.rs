@@ -111,9 +111,17 @@ pub fn prepare(maker: &Maker, one: &Desired, generation: u64, folder: &Folder) -
     monitor::readmit(folder)?;
     let writes = instance.root(&one.name, generation);
     let empty = writes.join("empty");
+    // What earlier generations had is removed about now; the new one has its own part of the disk. A file system that has no
+    // such thing does as it likes.
+    if let Some(generations) = writes.parent() {
+        private_folder(generations)?;
+        let _ = sys::spread(generations);
+    }
     for path in [writes.join("upper"), writes.join("work"), folder.join("root"), folder.join("scratch"), empty.clone()] {
         private_folder(&path)?;
     }
+    // It becomes `/`, in which directories have little to do with each other.
+    let _ = sys::spread(&writes.join("upper"));
     // The permissions of the upper directory become those of `/`.
     let root = View::new(image.layers.iter().map(|layer| maker.store.layer_path(&layer.diff_id)).collect()).entry(Path::new("/"));
     let mode = root.map_or(0o755, |(_, metadata)| std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777);

@@ -330,6 +330,14 @@ impl Tree {
         Ok(nix::fcntl::renameat2(&self.0, one(one_name)?, &self.0, one(other)?, RenameFlags::RENAME_EXCHANGE)?)
     }
 
+    /// Exchanges an entry with one of another directory in one step: each has the other's name afterwards.
+    ///
+    /// # Errors
+    /// Fails like [`Tree::exchange`].
+    pub fn exchange_with(&self, name: &OsStr, from: &Self, other: &OsStr) -> io::Result<()> {
+        Ok(nix::fcntl::renameat2(&from.0, one(other)?, &self.0, one(name)?, RenameFlags::RENAME_EXCHANGE)?)
+    }
+
     /// Whether a file system is mounted on an entry, or on something in it.
     ///
     /// # Errors
