@@ -23,6 +23,15 @@ pub struct Ignore {
     folders: Mutex<HashMap<String, Arc<Matched>>>,
 }
 
+/// Equal ones leave out the same files.
+impl PartialEq for Ignore {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl Eq for Ignore {}
+
 /// The result for one path.
 #[derive(Debug, Default)]
 struct Matched {

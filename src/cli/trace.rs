@@ -198,7 +198,11 @@ impl Seen {
                 }
             }
             Progress::Download { done, total } => self.download(at, *done, *total),
-            Progress::Marked(_) | Progress::Why { .. } | Progress::Container { .. } | Progress::Warning(_) => {}
+            Progress::Scanned(_)
+            | Progress::Marked(_)
+            | Progress::Why { .. }
+            | Progress::Container { .. }
+            | Progress::Warning(_) => {}
         }
     }
 

@@ -12,7 +12,7 @@ pub enum Told {
     Begins(Asker),
     /// The environment is being brought up.
     Converging,
-    /// The environment is up.
+    /// The environment is up, all of it.
     Converged,
     /// It could not be brought up. What runs goes on.
     Failed(Error),
@@ -39,13 +39,33 @@ pub fn some(paths: &[PathBuf]) -> String {
 /// Returns what failed.
 pub fn shown(happened: Happened) -> Result<(String, Option<Duration>)> {
     Ok(match happened {
-        Happened::Synced { paths, replicas, took } => {
+        Happened::Synced { written, removed, replicas, took } => {
             let replicas: Vec<&str> = replicas.iter().map(String::as_str).collect();
-            (format!("{} → {}", some(&paths), replicas.join(", ")), Some(took))
+            let removed = (!removed.is_empty()).then(|| format!("{} removed", some(&removed)));
+            let what: Vec<String> = (!written.is_empty()).then(|| some(&written)).into_iter().chain(removed).collect();
+            (format!("{} → {}", what.join("; "), replicas.join(", ")), Some(took))
         }
         Happened::Restarted { replica, took } => (format!("{replica} restarted"), Some(took)),
         Happened::Ran { replica, words, took } => (format!("{} ran in {replica}", words.join(" ")), Some(took)),
         Happened::Failed(error) => return Err(error),
         Happened::Note(text) => (text, None),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_no_write() {
+        let shown = |written: &[&str], removed: &[&str]| {
+            let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+            let (written, removed) = (paths(written), paths(removed));
+            let replicas = ["a-1".to_owned(), "b-1".to_owned()].into();
+            shown(Happened::Synced { written, removed, replicas, took: Duration::ZERO }).unwrap().0
+        };
+        assert_eq!(shown(&["x"], &[]), "x → a-1, b-1");
+        assert_eq!(shown(&[], &["x"]), "x removed → a-1, b-1");
+        assert_eq!(shown(&["a", "b", "c", "d"], &["x", "y"]), "a, b, c and 1 more; x, y removed → a-1, b-1");
+    }
 }

@@ -17,12 +17,13 @@ use crate::runtime::seccomp::Profile;
 use crate::sys::Unread;
 use crate::volume;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The observed state, with the contents that containers will get.
 #[derive(Debug)]
 pub struct Observation {
     pub observed: Observed,
-    pub scanner: Scanner,
+    pub scanner: Arc<Scanner>,
     /// The contents of secrets and configs.
     pub contents: BTreeMap<Name, Vec<u8>>,
     /// The system call filters, by the path of their file.
@@ -193,7 +194,7 @@ fn look(loaded: &LoadedProject, files: Files) -> Result<Observation> {
         seeds: seeds(instance, project)?,
         record,
     };
-    Ok(Observation { observed, scanner, contents, profiles })
+    Ok(Observation { observed, scanner: Arc::new(scanner), contents, profiles })
 }
 
 fn seen(instance: &Instance, name: &str, record: &ContainerRecord) -> Seen {

@@ -1,10 +1,11 @@
 //! The options of `up` and `build`, and the progress that they report: to the command line, or to a test.
 
-use crate::build::Event;
+use crate::build::{Event, Scanner};
 use crate::model::Name;
 use crate::plan::{Cause, Mark, MarkKind, Plan};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A question for consent.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum Answer {
 /// Something that happened while a plan was executed.
 #[derive(Clone, Debug)]
 pub enum Progress {
+    /// What was read of the project's files; whatever is built is made of that.
+    Scanned(Arc<Scanner>),
     Planned(Plan),
     /// The trust marks of what is about to be built or run, if no plan is shown.
     Marked(Vec<Mark>),

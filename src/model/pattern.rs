@@ -12,7 +12,7 @@ pub fn pattern_matches(pattern: &str, path: &str) -> bool {
 
 /// A pattern of `*` (no slash), `**` (any directories), `?` (no slash) and `[a-z]`; `?` and classes match one character,
 /// however many bytes it has. A class may match a slash.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern {
     pieces: Vec<Piece>,
     how: How,
@@ -22,7 +22,7 @@ pub struct Pattern {
 }
 
 /// How a pattern is best matched.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum How {
     /// The pattern is a literal path.
     Exactly(String),
@@ -36,7 +36,7 @@ enum How {
 }
 
 /// A pattern's smallest parts.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Piece {
     One(char),
     /// `?`

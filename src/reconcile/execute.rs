@@ -171,6 +171,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     if !options.data_kept {
         data::refuse_halves(instance)?;
     }
+    reporter.report(Progress::Scanned(observation.scanner.clone()));
     sweep(instance, &observation.observed.record)?;
     if let Some(warning) = vanished(loaded)? {
         reporter.report(Progress::Warning(warning));

@@ -2,6 +2,7 @@
 //! the image, mounts are where the container has them, and no link leads out.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use super::aside::{self, Aside, Old, replace};
 use super::mirror::Now;
 use crate::instance::Instance;
 use crate::model::{Context, Error, Result};
@@ -56,12 +57,37 @@ impl Root {
         }
     }
 
+    /// Whether the replica still has the process that the root was opened by. If not, the replica may have another root by now.
+    pub fn is_current(&self, instance: &Instance, replica: &str) -> bool {
+        instance.container(replica).status().is_some_and(|status| status.pid == self.pid)
+    }
+
     /// A further handle of the same root, for another thread.
     ///
     /// # Errors
     /// Fails when there are no descriptors left.
     pub fn again(&self) -> io::Result<Self> {
         Ok(Self { pid: self.pid, root: self.root.try_clone()?, near: None })
+    }
+
+    /// Makes a directory at its top in which files are made first.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made, for example in a root that is read-only.
+    pub fn aside(&self) -> io::Result<Aside> {
+        Aside::make(self.top()?)
+    }
+
+    /// Removes what a watcher that was killed has left at its top. A container has one watcher at a time.
+    ///
+    /// # Errors
+    /// Fails when the root cannot be read.
+    pub fn sweep(&self) -> io::Result<()> {
+        aside::sweep(self.top()?)
+    }
+
+    fn top(&self) -> io::Result<Tree> {
+        Tree::on_mount(&self.root, Path::new(""))
     }
 
     /// Where a target lies: the root, or the volume that is mounted there, and the path from it.
@@ -116,12 +142,13 @@ impl Root {
         })
     }
 
-    /// Makes a path in the container what a source has become. `new` are the permissions of what is not there yet; a file that is
-    /// there keeps its owner, and its permissions but for being executable. Returns whether anything was written.
+    /// Makes a path in the container what a source has become; whether it is that [already](Self::has) is for the caller to know.
+    /// A file that is there keeps its owner, and its permissions but for being executable. Returns whether anything was done.
     ///
     /// # Errors
     /// Fails when something cannot be read or written; what was there is whole then.
-    pub fn put(&mut self, (to, volume): (&Path, Option<&Path>), now: &Now, source: Option<&File>, new: u32) -> io::Result<bool> {
+    pub fn put(&mut self, to: &Path, piece: &Piece, aside: Option<&Aside>) -> io::Result<bool> {
+        let Piece { volume, now, source, new, is_upper } = *piece;
         let (Some(above), Some(name)) = (to.parent(), to.file_name()) else { return Ok(false) };
         let make = *now != Now::Gone;
         let directory = match self.directory(above, volume, make) {
@@ -154,19 +181,29 @@ impl Root {
                     return Ok(false);
                 }
                 clear(directory, name, kind.filter(|kind| *kind == Kind::Folder))?;
-                replace(directory, name, |temporary| directory.make_link(temporary, target))?;
+                replace((directory, name), directory, Old::Replaced, |temporary| directory.make_link(temporary, target))?;
                 true
             }
             (Now::File { .. }, None) => false,
             (Now::File { mode, .. }, Some(source)) => {
-                if let (Some(Kind::File), Some(there)) = (kind, &there)
-                    && is_equal(directory, name, there, source, *mode)?
-                {
-                    return Ok(false);
-                }
                 clear(directory, name, kind.filter(|kind| *kind == Kind::Folder))?;
-                let before = there.filter(|there| Kind::of(there) == Kind::File);
-                replace(directory, name, |temporary| write(directory, temporary, source, before.as_ref(), (*mode, new)))?;
+                let there = there.filter(|there| Kind::of(there) == Kind::File);
+                let manner = match &there {
+                    Some(there) => ((there.st_uid, there.st_gid), executable_like(there.st_mode & 0o777, *mode)),
+                    None => {
+                        let above = directory.facts()?;
+                        ((above.st_uid, above.st_gid), new)
+                    }
+                };
+                // A volume is another mount, into which nothing can be renamed from here.
+                let aside = aside.filter(|_| volume.is_none());
+                let place = aside.map_or(directory, Aside::folder);
+                let old = match aside {
+                    _ if there.is_none() || !is_upper => Old::Replaced,
+                    Some(_) => Old::Left,
+                    None => Old::Removed,
+                };
+                replace((directory, name), place, old, |temporary| write(place, temporary, source, manner))?;
                 true
             }
         };
@@ -174,6 +211,35 @@ impl Root {
             self.near = None;
         }
         Ok(done)
+    }
+}
+
+/// The layer of a container that it writes to, as far as it can be told without it what is there.
+#[derive(Debug)]
+pub struct Upper {
+    tree: Tree,
+    /// The directory that was looked into last.
+    near: Option<(PathBuf, Option<Tree>)>,
+}
+
+impl Upper {
+    /// Opens the layer at a path of the host.
+    ///
+    /// # Errors
+    /// Fails when it cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { tree: Tree::open(path)?, near: None })
+    }
+
+    /// Whether it has a plain file there, by this very path: what a link leads to is not told.
+    pub fn has_file(&mut self, to: &Path) -> bool {
+        let (Some(above), Some(name)) = (to.parent(), to.file_name()) else { return false };
+        if self.near.as_ref().is_none_or(|(known, _)| known != above) {
+            let folder = self.tree.folder(above.strip_prefix("/").unwrap_or(above)).ok();
+            self.near = Some((above.to_owned(), folder));
+        }
+        let folder = self.near.as_ref().and_then(|(_, folder)| folder.as_ref());
+        folder.is_some_and(|folder| folder.stat(name).is_ok_and(|found| Kind::of(&found) == Kind::File))
     }
 }
 
@@ -213,26 +279,22 @@ fn clear(directory: &Tree, name: &OsStr, kind: Option<Kind>) -> io::Result<()> {
     }
 }
 
-/// Makes something under a temporary name, and renames it: whoever looks sees the old one or the new one.
-fn replace(directory: &Tree, name: &OsStr, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
-    let temporary = format!(".stead-{}", sys::unique());
-    let temporary = OsStr::new(&temporary);
-    let done = make(temporary).and_then(|()| directory.rename(name, directory, temporary));
-    if done.is_err() {
-        // It may not have been made at all.
-        let _ = directory.remove_file(temporary);
-    }
-    done
+/// What is to be put in a place.
+#[derive(Clone, Copy)]
+pub struct Piece<'p> {
+    /// The mount point of the volume that the place is in, if it is in one.
+    pub volume: Option<&'p Path>,
+    pub now: &'p Now,
+    pub source: Option<&'p File>,
+    /// The permissions of a file that is not there yet.
+    pub new: u32,
+    /// Whether the file that is there is no file of the image: such a one can be moved without being copied first.
+    pub is_upper: bool,
 }
 
-fn write(
-    directory: &Tree,
-    name: &OsStr,
-    mut source: &File,
-    before: Option<&FileStat>,
-    (mode, new): (u32, u32),
-) -> io::Result<()> {
-    let mut file = directory.make_file(name, 0o600)?;
+/// Writes a file with an owner and permissions.
+fn write(place: &Tree, name: &OsStr, mut source: &File, (owner, mode): ((u32, u32), u32)) -> io::Result<()> {
+    let mut file = place.make_file(name, 0o600)?;
     source.rewind()?;
     let mut small = Vec::new();
     source.take(SMALL).read_to_end(&mut small)?;
@@ -240,13 +302,6 @@ fn write(
     if u64::try_from(small.len()).is_ok_and(|length| length == SMALL) {
         io::copy(&mut source, &mut file)?;
     }
-    let (owner, mode) = match before {
-        Some(before) => ((before.st_uid, before.st_gid), executable_like(before.st_mode & 0o777, mode)),
-        None => {
-            let above = directory.facts()?;
-            ((above.st_uid, above.st_gid), new)
-        }
-    };
     fchown(&file, Some(owner.0), Some(owner.1))?;
     file.set_permissions(Permissions::from_mode(mode))
 }
@@ -288,5 +343,54 @@ pub fn failed(replica: &str, to: &Path, error: &io::Error) -> Error {
         Some(libc::ENOSPC) => Error::new(format!("{what}: the disk is full")),
         Some(libc::EXDEV) => Error::new(format!("{what}: a mount lies in between")),
         _ => Error::caused(what, io::Error::new(error.kind(), error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_is_made_aside_is_like_what_is_made_in_place_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join("root").join(path);
+        std::fs::create_dir_all(at("srv")).unwrap();
+        std::fs::write(folder.path().join("source"), "new").unwrap();
+        let source = File::open(folder.path().join("source")).unwrap();
+        // Not every file system knows this.
+        let _ = sys::spread(&at(""));
+        let top = nix::fcntl::open(&at(""), OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        let mut root = Root { pid: 0, root: top, near: None };
+        let names = |path: &str| sys::names(&at(path)).unwrap();
+        for (place, is_aside) in [("one", false), ("two", true)] {
+            let aside = is_aside.then(|| root.aside().unwrap());
+            assert_eq!(names("").iter().any(|name| name.starts_with(".stead-")), is_aside);
+            let mut put = |name: &str, mode| {
+                let to = Path::new("/srv").join(place).join(name);
+                let now = Now::File { digest: Digest::of("new"), mode };
+                let is_upper = Upper::open(&at("")).unwrap().has_file(&to);
+                let piece = Piece { volume: None, now: &now, source: Some(&source), new: 0o600, is_upper };
+                assert!(root.put(&to, &piece, aside.as_ref()).unwrap(), "{name}");
+                assert!(root.has(&to, None, &now, Some(&source)).unwrap(), "{name}");
+            };
+            put("fresh", 0o644);
+            std::fs::write(at("srv").join(place).join("old"), "old").unwrap();
+            std::fs::set_permissions(at("srv").join(place).join("old"), Permissions::from_mode(0o640)).unwrap();
+            put("old", 0o755);
+            std::fs::create_dir(at("srv").join(place).join("folder")).unwrap();
+            put("folder", 0o644);
+            drop(aside);
+            // What was exchanged is removed beside.
+            while names("").len() > 1 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            assert_eq!(names(&format!("srv/{place}")), ["folder", "fresh", "old"]);
+            let found = |name: &str| std::fs::metadata(at("srv").join(place).join(name)).unwrap().mode() & 0o777;
+            assert_eq!((found("fresh"), found("old")), (0o600, 0o750), "{place}");
+            assert_eq!(std::fs::read_to_string(at("srv").join(place).join("old")).unwrap(), "new");
+        }
+        assert_eq!(names(""), ["srv"]);
     }
 }

@@ -34,15 +34,17 @@ pub struct Batch {
     pub containers: bool,
     /// Whether somebody asked for everything to be brought up again.
     pub asked: bool,
+    /// Whether something that runs beside has news.
+    pub woken: bool,
 }
 
 impl Batch {
     fn new(since: Instant) -> Self {
-        Self { paths: BTreeSet::new(), since, everything: None, containers: false, asked: false }
+        Self { paths: BTreeSet::new(), since, everything: None, containers: false, asked: false, woken: false }
     }
 
     fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.everything.is_none() && !self.containers && !self.asked
+        self.paths.is_empty() && self.everything.is_none() && !self.containers && !self.asked && !self.woken
     }
 }
 
@@ -54,18 +56,36 @@ struct Noticed {
     /// Whether it ends a change: the file is closed, or has its final name.
     is_settled: bool,
     is_overflow: bool,
-    is_asked: bool,
+    call: Option<Call>,
 }
 
-/// Asks whoever waits for changes to bring everything up again, as if a file had changed.
-#[derive(Debug)]
+/// What somebody wants from whoever waits for changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Call {
+    /// Bring everything up again.
+    Ask,
+    /// Look what else there is.
+    Wake,
+}
+
+/// Reaches whoever waits for changes. If nobody waits any more, nothing follows.
+#[derive(Clone, Debug)]
 pub struct Asker(Sender<Noticed>);
 
 impl Asker {
-    /// Asks. If nobody waits any more, nothing follows.
+    /// Asks for everything to be brought up again, as if a file had changed.
     pub fn ask(&self) {
-        let asked = Noticed { at: Instant::now(), paths: Vec::new(), is_settled: true, is_overflow: false, is_asked: true };
-        let _ = self.0.send(asked);
+        self.call(Call::Ask);
+    }
+
+    /// Says that something that runs beside has news.
+    pub fn wake(&self) {
+        self.call(Call::Wake);
+    }
+
+    fn call(&self, call: Call) {
+        let noticed = Noticed { at: Instant::now(), paths: Vec::new(), is_settled: true, is_overflow: false, call: Some(call) };
+        let _ = self.0.send(noticed);
     }
 }
 
@@ -78,11 +98,12 @@ pub struct Events {
     told: PathBuf,
     inner: Option<RecommendedWatcher>,
     noticed: Receiver<Noticed>,
-    /// What asks for everything, until somebody takes it.
-    asker: Option<Asker>,
+    asker: Asker,
     watched: BTreeSet<PathBuf>,
     /// Why the kernel cannot tell what changes, if so.
     blind: Option<String>,
+    /// Whether that was said.
+    is_blindness_told: bool,
     /// When the last batch was over.
     last: Option<Instant>,
 }
@@ -94,7 +115,7 @@ impl Events {
     /// Fails when inotify cannot be set up for another reason than a limit.
     pub fn new(folder: &Path, told: &Path) -> Result<Self> {
         let (sender, noticed) = channel();
-        let asker = Some(Asker(sender.clone()));
+        let asker = Asker(sender.clone());
         let send = move |event: notify::Result<Event>| {
             // A receiver that is gone needs no events.
             event.ok().and_then(notice).into_iter().for_each(|noticed| drop(sender.send(noticed)));
@@ -113,18 +134,22 @@ impl Events {
             asker,
             watched: BTreeSet::new(),
             blind,
+            is_blindness_told: false,
             last: None,
         };
         if let (Some(inner), Some(above)) = (&mut events.inner, told.parent()) {
             std::fs::create_dir_all(above).context(|| format!("cannot make {}", above.display()))?;
-            inner.watch(above, RecursiveMode::NonRecursive).context(|| format!("cannot watch {}", above.display()))?;
+            match inner.watch(above, RecursiveMode::NonRecursive) {
+                Err(error) if is_limit(&error) => events.blind = Some(limit("max_user_watches")),
+                watched => watched.context(|| format!("cannot watch {}", above.display()))?,
+            }
         }
         Ok(events)
     }
 
-    /// What asks for everything to be brought up again; only the first caller gets it.
-    pub fn asker(&mut self) -> Option<Asker> {
-        self.asker.take()
+    /// What reaches whoever waits here.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// Watches only these directories of the project from now on.
@@ -137,9 +162,10 @@ impl Events {
         self.watched.retain(|known| wanted.contains(known));
     }
 
-    /// Why the kernel cannot tell what changes, if so.
-    pub fn blind(&self) -> Option<&str> {
-        self.blind.as_deref()
+    /// Why the kernel cannot tell what changes, if so and if it was not said yet.
+    pub fn newly_blind(&mut self) -> Option<String> {
+        let is_new = !std::mem::replace(&mut self.is_blindness_told, self.blind.is_some());
+        self.blind.clone().filter(|_| is_new)
     }
 
     /// Watches one more directory.
@@ -179,9 +205,7 @@ impl Events {
     /// Fails when the watch has ended.
     pub fn wait(&mut self) -> Result<Batch> {
         if self.blind.is_some() {
-            std::thread::sleep(POLL);
-            let asked = self.noticed.try_iter().filter(|noticed| noticed.is_asked).count() > 0;
-            return Ok(Batch { everything: Some(""), containers: true, asked, ..Batch::new(Instant::now()) });
+            return Ok(self.look_later());
         }
         loop {
             let first = self.noticed.recv().context(|| "the watch of files has ended".into())?;
@@ -206,9 +230,27 @@ impl Events {
                     break;
                 }
             }
+            // What is there already came before whatever follows: who is late does not take it piece by piece.
+            for next in self.noticed.try_iter() {
+                self.add(next, &mut batch);
+            }
             if !batch.is_empty() {
                 return Ok(batch);
             }
+        }
+    }
+
+    /// Everything, after a while, or as soon as somebody calls.
+    fn look_later(&self) -> Batch {
+        let deadline = Instant::now() + POLL;
+        loop {
+            let call = match self.noticed.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Noticed { call: None, .. }) => continue,
+                Ok(Noticed { call, .. }) => call,
+                Err(_) => None,
+            };
+            let (asked, woken) = (call == Some(Call::Ask), call == Some(Call::Wake));
+            return Batch { everything: Some(""), containers: true, asked, woken, ..Batch::new(Instant::now()) };
         }
     }
 
@@ -218,7 +260,8 @@ impl Events {
     }
 
     fn add(&self, noticed: Noticed, batch: &mut Batch) {
-        batch.asked |= noticed.is_asked;
+        batch.asked |= noticed.call == Some(Call::Ask);
+        batch.woken |= noticed.call == Some(Call::Wake);
         if noticed.is_overflow {
             batch.everything = Some("too many files changed at once for the kernel to tell which: all are looked at");
         }
@@ -248,7 +291,7 @@ fn notice(event: Event) -> Option<Noticed> {
         EventKind::Access(_) if !is_overflow => return None,
         _ => false,
     };
-    Some(Noticed { at: Instant::now(), paths: event.paths, is_settled, is_overflow, is_asked: false })
+    Some(Noticed { at: Instant::now(), paths: event.paths, is_settled, is_overflow, call: None })
 }
 
 fn is_limit(error: &notify::Error) -> bool {

@@ -48,7 +48,7 @@ impl Modes {
 }
 
 /// Which files of a source are meant.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Selection {
     /// The ignore file of the build, with the directory that its patterns begin at.
     ignore: Option<(Arc<Ignore>, PathBuf)>,
@@ -56,7 +56,7 @@ struct Selection {
     rules: Option<Arc<Patterns>>,
 }
 
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 struct Patterns {
     ignore: Ignore,
     include: Option<Ignore>,
@@ -239,6 +239,16 @@ impl Flows {
         let ruled: BTreeSet<&Name> = found.iter().filter(|flow| flow.is_rule).map(|flow| &flow.container).collect();
         found.retain(|flow| flow.is_rule || !ruled.contains(&flow.container));
         found
+    }
+
+    /// Whether the same files are watched for these flows as for others.
+    pub fn watch_the_same(&self, others: &Self) -> bool {
+        let has = |flows: &Self, flow: &Flow| {
+            flows.all.iter().any(|other| (&other.from, &other.selection) == (&flow.from, &flow.selection))
+        };
+        self.all.iter().all(|flow| has(others, flow))
+            && others.all.iter().all(|flow| has(self, flow))
+            && self.inputs.keys().eq(others.inputs.keys())
     }
 
     /// Whether anything below a directory may be meant.

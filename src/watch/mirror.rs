@@ -4,8 +4,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use super::flows::Flows;
-use crate::build::{Identity, ScanCache};
-use crate::model::{Digest, spelled};
+use crate::build::Identity;
+use crate::model::Digest;
 use crate::sys::{Kind, Listed, Tree};
 use nix::sys::stat::FileStat;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,15 @@ pub enum Now {
     Folder { mode: u32 },
     File { digest: Digest, mode: u32 },
     Link(OsString),
+}
+
+/// What was read of a file.
+#[derive(Debug)]
+pub struct Content {
+    pub digest: Digest,
+    pub mode: u32,
+    /// The identity that it was read with, if that can be trusted.
+    pub identity: Option<Identity>,
 }
 
 /// A path that has changed, relative to the project's directory.
@@ -102,34 +111,36 @@ impl Mirror {
         self.known.insert(path, Known::Folder((facts.st_dev, facts.st_ino)));
     }
 
-    /// Takes what the last scan has read of those files that every container has which they concern.
-    pub fn learn(&mut self, cache: &ScanCache, is_everywhere: &dyn Fn(&Path) -> bool) {
-        for (path, known) in self.known.iter_mut().filter(|(path, _)| is_everywhere(path)) {
-            if let Known::File { digest, identity, .. } = known
-                && let Some((read, content)) = cache.find(&spelled(path.as_os_str()))
+    /// Takes what an `up` has read of files of which nothing is known.
+    pub fn learn(&mut self, read: &dyn Fn(&Path) -> Option<Content>) {
+        for (path, known) in &mut self.known {
+            if let Known::File { digest: None, .. } = known
+                && let Some(Content { digest, mode, identity }) = read(path)
             {
-                (*identity, *digest) = (Some(read), Some(content));
+                *known = Known::File { digest: Some(digest), mode: Some(mode), identity };
             }
         }
     }
 
-    /// Forgets what is known of the files that changed since a moment, in nanoseconds since 1970; returns which.
-    pub fn doubt(&mut self, paths: impl Iterator<Item = PathBuf>, since: i128) -> Vec<PathBuf> {
-        let is_new = |path: &PathBuf| self.stat(path).ok().flatten().is_some_and(|stat| Identity::of(&stat).is_since(since));
-        let new: Vec<PathBuf> = paths.filter(is_new).collect();
-        for path in &new {
-            self.known.insert(path.clone(), UNREAD);
-        }
-        new
+    /// Whether there are files of which nothing is known.
+    pub fn is_ignorant(&self) -> bool {
+        self.known.values().any(|known| matches!(known, Known::File { digest: None, .. }))
     }
 
-    /// Takes what was known before.
-    pub fn remember(&mut self, before: &Self) {
-        for (path, known) in &mut self.known {
-            if let (Known::File { .. } | Known::Link(_), Some(old @ (Known::File { .. } | Known::Link(_)))) =
-                (&*known, before.known.get(path))
-            {
-                known.clone_from(old);
+    /// Which of these files have changed since a moment, in nanoseconds since 1970.
+    pub fn newer(&self, paths: impl Iterator<Item = PathBuf>, since: i128) -> BTreeSet<PathBuf> {
+        paths.filter(|path| self.stat(path).ok().flatten().is_some_and(|stat| Identity::of(&stat).is_since(since))).collect()
+    }
+
+    /// Takes what was known before of what still matters. What is gone since then is found when it is looked at.
+    pub fn remember(&mut self, before: &Self, flows: &Flows) {
+        for (path, old) in &before.known {
+            let is_folder = matches!(old, Known::Folder(_));
+            let matters = || flows.inputs.contains_key(path) || flows.all.iter().any(|flow| flow.takes(path, is_folder));
+            match self.known.get_mut(path) {
+                Some(known) => known.clone_from(old),
+                None if matters() => drop(self.known.insert(path.clone(), old.clone())),
+                None => {}
             }
         }
     }
@@ -307,8 +318,8 @@ impl Mirror {
         }
     }
 
-    /// What a path is now, for a container that may not have it.
-    pub fn now(&self, path: &Path) -> Now {
+    /// What a path is now, for a container that may not have it. Then that is known.
+    pub fn now(&mut self, path: &Path) -> Now {
         let Ok(Some(stat)) = self.stat(path) else { return Now::Gone };
         let mode = stat.st_mode & 0o7777;
         let found = match Kind::of(&stat) {
@@ -317,7 +328,16 @@ impl Mirror {
                 Some(Known::File { digest: Some(digest), identity: Some(known), .. }) if *known == Identity::of(&stat) => {
                     return Now::File { digest: *digest, mode };
                 }
-                _ => self.tree.file(path).and_then(Digest::of_stream).ok().map(|digest| Now::File { digest, mode }),
+                _ => {
+                    let digest = self.tree.file(path).and_then(Digest::of_stream).ok();
+                    if let (Some(Known::File { digest: known @ None, mode: before, identity }), Some(_)) =
+                        (self.known.get_mut(path), digest)
+                    {
+                        let read = Identity::of(&stat);
+                        (*known, *before, *identity) = (digest, Some(mode), read.is_settled().then_some(read));
+                    }
+                    digest.map(|digest| Now::File { digest, mode })
+                }
             },
             Kind::Link => path
                 .file_name()

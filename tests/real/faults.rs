@@ -249,7 +249,8 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
     let output = watch.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
-        text.contains("page changed") && (text.contains("stead.kdl has 2 errors") || text.contains("stead.kdl has 1 error")),
+        (text.contains("page → c-1") || text.contains("page changed"))
+            && (text.contains("stead.kdl has 2 errors") || text.contains("stead.kdl has 1 error")),
         "{text}"
     );
 }

@@ -10,6 +10,7 @@
     reason = "tests create files, print why they skip, and fail by panicking"
 )]
 
+mod beside;
 mod build;
 mod bundles;
 mod containers;

@@ -8,13 +8,13 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// A watch that runs, with what it says.
-struct Watch {
-    child: Child,
+pub struct Watch {
+    pub child: Child,
     said: PathBuf,
 }
 
 impl Watch {
-    fn begin(world: &World) -> Self {
+    pub fn begin(world: &World) -> Self {
         let said = world.folder.with_file_name("watch.said");
         let out = fs::File::create(&said).unwrap();
         let child = world.command(&["watch"]).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
@@ -23,12 +23,12 @@ impl Watch {
         watch
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         fs::read_to_string(&self.said).unwrap()
     }
 
     /// Waits until it has said something since the text had this length.
-    fn says(&self, since: usize, what: &str) {
+    pub fn says(&self, since: usize, what: &str) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.text().get(since..).unwrap_or_default().contains(what) {
             assert!(Instant::now() < deadline, "{what:?} is not in:\n{}", self.text());
@@ -36,7 +36,7 @@ impl Watch {
         }
     }
 
-    fn length(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.text().len()
     }
 }
@@ -49,7 +49,7 @@ impl Drop for Watch {
 }
 
 /// Everything below a directory: paths, and what is there.
-fn listed(top: &Path) -> Vec<String> {
+pub fn listed(top: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut queue = vec![top.to_owned()];
     while let Some(folder) = queue.pop() {
@@ -73,7 +73,7 @@ fn listed(top: &Path) -> Vec<String> {
     found
 }
 
-fn root(world: &World, replica: &str) -> PathBuf {
+pub fn root(world: &World, replica: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root", world.pid(replica)))
 }
 
@@ -228,6 +228,9 @@ container "plain" { image "made"; cmd "sleep" "1000"; stop-grace "100ms"; watch 
     let read = |container: &str, path: &str| world.run(&["exec", "-T", container, "cat", path]).out;
     // What rules keep equal is equal from the beginning.
     eventually("the first sync", || read("c", "/etc/settings/x") == "1" && read("c", "/data/assets/logo") == "1");
+    // What came into it meanwhile follows.
+    watch.says(0, "c-1 restarted");
+    watch.says(0, "ran in c-1");
     assert_eq!(read("other", "/only/a.txt"), "1");
     assert!(read("other", "/only/b.bin").is_empty(), "it is not included");
     let (pid, image) = (world.pid("c-1"), world.container("c-1")["image_digest"].clone());

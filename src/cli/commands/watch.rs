@@ -1,20 +1,23 @@
-use super::super::Context;
 use super::super::ui::{Style, Text};
 use super::super::view::{self, End, Work};
 use super::super::watching::{Told, shown, some};
+use super::super::{Context, interrupt};
 use super::allow::Allow;
-use crate::engine::{self, Instance, LoadedProject, UpOptions};
-use crate::model::{Context as _, Error, Result};
+use crate::engine::{self, Instance, LoadedProject, Reporter, UpOptions};
+use crate::model::{Context as _, Error, Name, Result};
 use crate::sys;
-use crate::watch::{Happened, Next, Session};
+use crate::watch::{Asker, Happened, Next, Reading, Session};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a detached watcher may take until it watches.
 const BEGIN: Duration = Duration::from_secs(5);
+/// What is said at the end.
+const LEFT: &str = "no longer watching; containers stay up";
 
 /// Brings the environment up, and makes it follow every change of the files.
 ///
@@ -40,7 +43,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if arguments.stop {
         let instance = context.instance()?;
-        let said = if engine::end_watcher(&instance) { "no longer watching; containers stay up" } else { "nothing was watching" };
+        let said = if engine::end_watcher(&instance) { LEFT } else { "nothing was watching" };
         context.ui.say(said);
         return Ok(0);
     }
@@ -51,11 +54,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
 /// Brings the environment up, waits for changes and applies them, until interrupted: in a view if there is a terminal, and
 /// in lines otherwise.
 pub fn follow(options: &UpOptions, plain: bool, context: &Context) -> Result<u8> {
+    let begun = SystemTime::now();
     let loaded = context.settled(options)?;
     let instance = loaded.instance.clone();
     let _claim = engine::claim_watch(&instance)?;
     if plain || !context.ui.can_view() {
-        return session(&instance, options, context, Some(loaded), &in_lines);
+        return session(&instance, options, context, Some((loaded, begun)), &in_lines);
     }
     let (options, allow) = (options.clone(), options.allow.clone());
     let of_session = instance.clone();
@@ -68,7 +72,7 @@ pub fn follow(options: &UpOptions, plain: bool, context: &Context) -> Result<u8>
     };
     match view::show(&instance, work, context)? {
         End::Leave => {
-            context.ui.say("no longer watching; containers stay up");
+            context.ui.say(LEFT);
             Ok(0)
         }
         End::Down => super::down::all(context),
@@ -80,6 +84,8 @@ fn in_lines(told: Told, context: &Context) {
     let color = context.ui.color_err;
     match told {
         Told::Begins(_) | Told::Converging | Told::Converged => {}
+        // Then somebody has asked for it.
+        Told::Changed(paths) if paths.is_empty() => {}
         Told::Changed(paths) => context.ui.say(Text::line(&format!("{} changed", some(&paths)))),
         Told::Failed(error) => context.tell(&error),
         Told::Watching { files, directories } => {
@@ -97,53 +103,113 @@ fn in_lines(told: Told, context: &Context) {
     }
 }
 
-/// Brings the environment up, waits for changes and applies them; `face` shows what is told.
+/// A project, and when it was about to be loaded.
+type Fresh = (LoadedProject, SystemTime);
+
+/// What ran beside a session, and is over.
+enum Done {
+    Loaded(Box<Result<Fresh>>),
+    Up(Result<u8>, Reading),
+}
+
+/// What runs beside a session, so that the session goes on to deliver files meanwhile.
+struct Beside<'a> {
+    instance: &'a Instance,
+    options: &'a UpOptions,
+    context: &'a Context,
+    asker: Asker,
+    sender: Sender<Done>,
+}
+
+impl Beside<'_> {
+    /// Runs something, and wakes the session when it is over.
+    fn run(&self, work: impl FnOnce(&Context) -> Done + Send + 'static) {
+        let context = self.context.with(self.context.ui.clone());
+        let (sender, asker) = (self.sender.clone(), self.asker.clone());
+        std::thread::spawn(move || {
+            // If the session is over, this process is about to end.
+            let _ = sender.send(work(&context));
+            asker.wake();
+        });
+    }
+
+    fn load(&self) {
+        let options = self.options.clone();
+        self.run(move |context| {
+            let begun = SystemTime::now();
+            Done::Loaded(Box::new(context.settled(&options).map(|loaded| (loaded, begun))))
+        });
+    }
+
+    /// Brings these containers up, or all if there are none.
+    fn up(&self, loaded: LoadedProject, only: BTreeSet<Name>, keep_drift: bool, since: Instant) {
+        let options = UpOptions { only, keep_drift, ..self.options.clone() };
+        let reading = Reading::of(&self.instance.folder);
+        self.run(move |context| {
+            let up = |reporter: &dyn Reporter| engine::up(&loaded, &options, &reading.beside(reporter));
+            let up = super::converge::converge(&loaded.instance, context, since, up);
+            Done::Up(up, reading)
+        });
+    }
+}
+
+/// Brings the environment up, waits for changes and applies them; `face` shows what is told. The project may have been loaded
+/// already.
 fn session(
     instance: &Instance,
     options: &UpOptions,
     context: &Context,
-    mut loaded: Option<LoadedProject>,
+    mut fresh: Option<Fresh>,
     face: &dyn Fn(Told, &Context),
 ) -> Result<u8> {
+    interrupt::leaves(LEFT);
     let mut session = Session::begin(instance)?;
-    if let Some(asker) = session.asker() {
-        face(Told::Begins(asker), context);
-    }
+    let (sender, done) = channel();
+    let beside = Beside { instance, options, context, asker: session.asker(), sender };
+    face(Told::Begins(session.asker()), context);
     let all = |happened: Vec<Happened>| happened.into_iter().for_each(|one| face(Told::Happened(one), context));
-    let (mut only, mut since): (BTreeSet<_>, _) = (BTreeSet::new(), Instant::now());
+    let (mut names, mut since) = (BTreeSet::new(), Instant::now());
     // Once everything was up, what has drifted is what this session has synced.
     let mut is_begun = false;
     loop {
-        face(Told::Converging, context);
-        let begun = SystemTime::now();
-        let names = std::mem::take(&mut only);
-        let fresh = loaded.take().map_or_else(|| context.settled(options), Ok);
-        let applied = fresh.and_then(|loaded| {
-            context.warn(&loaded);
-            all(session.aim(&loaded, &context.options, begun)?);
-            let options = UpOptions { only: names.clone(), keep_drift: is_begun, ..options.clone() };
-            super::converge::converge(&loaded.instance, context, since, |reporter| engine::up(&loaded, &options, reporter))
-        });
-        let is_up = applied.is_ok();
-        match applied {
-            Ok(_) => face(Told::Converged, context),
-            Err(error) => {
-                // The next change of a file may mend it; what runs goes on.
-                face(Told::Failed(error), context);
-                all(session.aim_at_files(&context.options)?);
+        match session.next()? {
+            Next::Did(happened) => all(happened),
+            Next::Converge { changed, only, since: at } => {
+                face(Told::Changed(changed), context);
+                face(Told::Converging, context);
+                (names, since) = (only, at);
+                match fresh.take() {
+                    Some(fresh) => beside.run(move |_| Done::Loaded(Box::new(Ok(fresh)))),
+                    None => beside.load(),
+                }
             }
-        }
-        is_begun |= is_up;
-        all(session.settle(is_up, &names)?);
-        let (files, directories) = session.size();
-        face(Told::Watching { files, directories }, context);
-        loop {
-            match session.next()? {
-                Next::Did(happened) => all(happened),
-                Next::Converge { changed, only: names, since: at } => {
-                    face(Told::Changed(changed), context);
-                    (only, since) = (names, at);
-                    break;
+            Next::Woken => {
+                while let Ok(done) = done.try_recv() {
+                    let (up, reading) = match done {
+                        Done::Loaded(loaded) => match *loaded {
+                            Ok((loaded, begun)) => {
+                                context.warn(&loaded);
+                                all(session.aim(&loaded, &context.options, begun)?);
+                                beside.up(loaded, std::mem::take(&mut names), is_begun, since);
+                                continue;
+                            }
+                            Err(error) => (Err(error), None),
+                        },
+                        Done::Up(up, reading) => (up.map(drop), Some(reading)),
+                    };
+                    let is_up = up.is_ok();
+                    is_begun |= is_up;
+                    if let Err(error) = up {
+                        // The next change of a file may mend it; what runs goes on.
+                        face(Told::Failed(error), context);
+                        all(session.aim_at_files(&context.options)?);
+                    }
+                    all(session.settle(is_up, reading)?);
+                    if session.is_whole() {
+                        face(Told::Converged, context);
+                    }
+                    let (files, directories) = session.size();
+                    face(Told::Watching { files, directories }, context);
                 }
             }
         }

@@ -187,7 +187,7 @@ impl Reporter for Shown {
             Progress::Planned(plan) if self.plan => {
                 self.ui.say(plan_text(&plan, &self.ui, color, self.ui.columns_err()).trimmed())
             }
-            Progress::Planned(_) => {}
+            Progress::Planned(_) | Progress::Scanned(_) => {}
             Progress::Marked(marks) => {
                 for mark in &marks {
                     self.ui.say(Text::line(&mark.holder) + " " + mark_text(mark, color));
