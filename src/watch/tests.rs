@@ -108,7 +108,7 @@ impl Place {
         let instance = Instance::new(&home, &project, "stead.kdl");
         let session = Session::begin(&instance).unwrap();
         let (file, chosen, choices) = ("stead.kdl".into(), Chosen::ByFolder, Choices::default());
-        let options = Options { home, folder: instance.folder, file, chosen, choices };
+        let options = Options { home, folder: instance.folder, file, chosen, choices, checkout: None };
         Self { folder, options, session }
     }
 

@@ -238,7 +238,7 @@ impl Reporter for Shown {
             }
             Progress::Build(Event::LeftOut { image, step, paths }) => {
                 let text = self.private(&left_out(image.as_str(), &step, &paths));
-                self.lasting(Style::Change.paint("warning:", color) + " " + text);
+                self.ui.say(Style::Change.paint("warning:", color) + " " + text);
             }
             Progress::Container { name, what } => {
                 if matches!(what, "starting" | "stopping" | "running") {
