@@ -1,7 +1,7 @@
 //! Changes project files: each is replaced whole or not at all, keeps its mode and owner, and stays what somebody else made
 //! of it in the meantime.
 
-use crate::instance::{Chosen, LoadError, Options, findings_if};
+use crate::instance::{LoadError, Options, findings_if};
 use crate::model::{Context, Error, Result, bounds};
 use crate::spec::{Edit, has_errors};
 use crate::sys::{self, Opened, ProjectFiles, Unread, open_regular, up_to};
@@ -32,7 +32,7 @@ impl Written {
     /// # Errors
     /// Fails when it cannot be read, is no text, or leads out of the project's directory.
     pub fn of_project(options: &Options, path: &str) -> Result<Self> {
-        if path == options.file && options.chosen == Chosen::ByPerson {
+        if options.is_named(path) {
             return Self::read(path.to_owned(), open_regular(&options.folder.join(path)));
         }
         let opened = ProjectFiles::at(&options.folder).map_err(Unread::from).and_then(|files| match files.open(path)? {

@@ -29,7 +29,8 @@ pub use identity::{Checkout, Instance, all_instances, is_one_off_replica, privat
 pub use observe::{Observation, observe};
 pub use paths::leads;
 pub use project::{
-    Chosen, LoadError, LoadedProject, Options, findings, findings_if, keep_lock, load, read_and_keep_lock, read_lock, texts,
+    Chosen, LoadError, LoadedProject, Options, findings, findings_if, keep_lock, load, read_and_keep_lock, read_lock, resolved,
+    texts,
 };
 pub use report::{Answer, Failure, Outcome, Progress, Question, Reporter, UpOptions};
 pub use source::SourceFiles;

@@ -4,6 +4,7 @@
 //! instance's record, and used as long as every file that it was read from has the same digest.
 
 use super::absent::absent;
+use super::env_file;
 use super::generations::Generation;
 use super::identity::{Checkout, Instance};
 use super::nameless::nameless;
@@ -11,7 +12,7 @@ use crate::image;
 use crate::lock::{self, Lock, LockedImage, StepLock, SuiteLock};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of};
 use crate::project::{Locations, Outside, Project};
-use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Sources, Texts};
+use crate::spec::{self, Choices, Diagnostic, Inherited, Loaded, Origins, Sources, Texts};
 use crate::store::{Home, Store, read_json};
 use crate::sys::{self, ProjectFiles, Unread};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,11 @@ impl Options {
     /// Where the project's files are read.
     pub fn source(&self) -> &Path {
         self.checkout.as_ref().map_or(&self.folder, |checkout| &checkout.folder)
+    }
+
+    /// Whether the user named this file on the command line, so that it may be anywhere.
+    pub fn is_named(&self, path: &str) -> bool {
+        self.chosen == Chosen::ByPerson && (path == self.file || self.choices.files.iter().any(|file| file == path))
     }
 
     fn instance(&self) -> Instance {
@@ -74,6 +80,8 @@ struct Kept {
     choices: Choices,
     files: BTreeMap<String, Digest>,
     env: BTreeMap<String, Option<String>>,
+    /// The variables that were looked for in `.env`.
+    settings: BTreeMap<String, Option<String>>,
     /// What was known of images from elsewhere.
     outside: Vec<(Outside, Option<Inherited>)>,
     project: Project,
@@ -89,6 +97,9 @@ struct Disk<'a> {
     instead: &'a BTreeMap<String, String>,
 }
 
+/// The file with values of parameters.
+const SETTINGS: &str = ".env";
+
 /// No texts.
 const NONE: &BTreeMap<String, String> = &BTreeMap::new();
 
@@ -101,7 +112,7 @@ impl<'a> Disk<'a> {
         if let Some(text) = self.instead.get(path) {
             return Ok(text.clone().into_bytes());
         }
-        if path == self.options.file && self.options.chosen == Chosen::ByPerson && self.options.checkout.is_none() {
+        if self.options.is_named(path) && self.options.checkout.is_none() {
             return sys::read_regular(&self.options.folder.join(path), bounds::DOCKERFILE);
         }
         self.files.own(path, bounds::DOCKERFILE)
@@ -131,6 +142,22 @@ impl Sources for Disk<'_> {
 
     fn env(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
+    }
+
+    fn settings(&self) -> Result<BTreeMap<String, String>, String> {
+        // The file is rarely in commits, so that of the directory counts for them, too.
+        let directory = self.options.checkout.as_ref().map(|_| ProjectFiles::at(&self.options.folder)).transpose();
+        let directory = directory.map_err(|error| error.to_string())?;
+        let read = |files: &ProjectFiles| files.own(SETTINGS, bounds::ENV_FILE);
+        let bytes = match (read(&self.files), directory) {
+            (Err(Unread::Absent), Some(directory)) => read(&directory),
+            (read, _) => read,
+        };
+        let bytes = match bytes {
+            Err(Unread::Absent) => return Ok(BTreeMap::new()),
+            bytes => bytes.map_err(|why| why.to_string())?,
+        };
+        env_file::parse(&text_of(SETTINGS, bytes)?).map_err(|wrong| format!("line {}: {}", wrong.line, wrong.why))
     }
 
     fn outside(&self, outside: &Outside) -> Option<Inherited> {
@@ -178,7 +205,21 @@ pub fn findings_if(options: &Options, instead: &BTreeMap<String, String>) -> Res
 pub fn texts(options: &Options) -> Result<Texts> {
     exists(options)?;
     let instance = options.instance();
-    Ok(spec::texts(&options.file, &Disk::new(options, &instance)?))
+    Ok(spec::texts(&options.file, &options.choices, &Disk::new(options, &instance)?))
+}
+
+/// The project as it is when everything is put together, as text, and the values in it that did not come from its files.
+///
+/// # Errors
+/// Reports everything that is wrong with the files at once.
+pub fn resolved(options: &Options, origins: Origins) -> Result<(String, Project), LoadError> {
+    exists(options)?;
+    let instance = options.instance();
+    let (text, loaded) = spec::resolved(&options.file, &options.choices, &Disk::new(options, &instance)?, origins);
+    match loaded.project {
+        Ok(project) => Ok((text, project)),
+        Err(_) => Err(LoadError::Wrong(loaded.diagnostics, loaded.files)),
+    }
 }
 
 fn exists(options: &Options) -> Result<()> {
@@ -227,8 +268,9 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
         });
     }
     let mut loaded = findings(options)?;
-    // What nothing uses is no matter of whoever does something else: `check` tells it, and what cannot be watched `watch`, too.
-    loaded.diagnostics.retain(|found| !["unused-image", "absent-watch", "no-sync"].contains(&found.code));
+    // What is no matter of whoever does something else is told by `check`, and what cannot be watched by `watch`, too.
+    let elsewhere = ["unused-image", "absent-watch", "no-sync", "profiles-differ"];
+    loaded.diagnostics.retain(|found| !elsewhere.contains(&found.code));
     let Ok(project) = loaded.project else { return Err(LoadError::Wrong(loaded.diagnostics, loaded.files)) };
     if !loaded.unsupported.is_empty() {
         let all = loaded.diagnostics.into_iter().chain(loaded.unsupported).collect();
@@ -241,6 +283,7 @@ pub fn load(options: &Options, remember: bool) -> Result<LoadedProject, LoadErro
             choices: options.choices.clone(),
             files: loaded.files.iter().map(|(path, text)| (path.clone(), Digest::of(text))).collect(),
             env: loaded.env,
+            settings: loaded.settings,
             outside: loaded.outside.clone().into_iter().collect(),
             project: project.clone(),
             places: loaded.places.clone(),
@@ -279,8 +322,14 @@ fn current(kept: &Kept, options: &Options, instance: &Instance) -> bool {
     kept.version == env!("CARGO_PKG_VERSION")
         && kept.choices == options.choices
         && kept.env.iter().all(|(name, value)| std::env::var_os(name) == value.as_ref().map(OsString::from))
+        && (kept.settings.is_empty() || disk.settings().is_ok_and(|now| agrees(&kept.settings, &now)))
         && kept.outside.iter().all(|(outside, known)| disk.outside(outside) == *known)
         && kept.files.iter().all(|(path, digest)| disk.bytes(path).is_ok_and(|bytes| Digest::of(bytes) == *digest))
+}
+
+/// Whether variables have the values that they had.
+fn agrees(kept: &BTreeMap<String, Option<String>>, now: &BTreeMap<String, String>) -> bool {
+    kept.iter().all(|(name, value)| now.get(name) == value.as_ref())
 }
 
 /// A decoded lock file in the cache.

@@ -41,6 +41,11 @@ impl NodePath {
         Self::top(kind, name)
     }
 
+    /// A container, job or network of a profile that was not chosen.
+    pub fn unchosen(kind: &'static str, name: &Name) -> Self {
+        Self::top("unchosen", kind).node(name.to_string())
+    }
+
     /// The parameter that reads a variable of the caller's environment.
     pub fn variable(name: &str) -> Self {
         Self::top("variable", name)

@@ -37,6 +37,7 @@ pub use watch::{Then, Watch, WatchRule};
 use crate::model::{Name, Subnet};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -57,16 +58,71 @@ pub struct Project {
     /// The variables of the caller's environment that parameters read, with their values.
     #[serde(default)]
     pub variables: BTreeMap<String, Option<String>>,
+    /// The variables of the file `.env` that give values to parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// The values that the command line gives to parameters.
     #[serde(default)]
     pub given: BTreeMap<String, String>,
+    /// Where the values of parameters come from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, ParamSource>,
+    /// What only profiles have that were not chosen.
+    #[serde(default, skip_serializing_if = "Unchosen::is_empty")]
+    pub unchosen: Unchosen,
+}
+
+/// Where the value of a parameter comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParamSource {
+    /// Its `default=`.
+    Default,
+    /// The variable of this name of the caller's environment.
+    Environment(String),
+    /// The variable of this name in the file `.env`.
+    Settings(String),
+    /// `--set`.
+    Set,
+}
+
+impl ParamSource {
+    /// Whether the value is in the project's files, where everybody can read it.
+    pub fn is_of_project(&self) -> bool {
+        *self == Self::Default
+    }
+}
+
+impl fmt::Display for ParamSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("its default"),
+            Self::Environment(name) => write!(f, "{name} of the environment"),
+            Self::Settings(name) => write!(f, "{name} in .env"),
+            Self::Set => f.write_str("--set"),
+        }
+    }
+}
+
+/// What a project has only with a profile that was not chosen, each with the profile's name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Unchosen {
+    /// Containers and jobs.
+    pub containers: BTreeMap<Name, String>,
+    pub networks: BTreeMap<Name, String>,
+}
+
+impl Unchosen {
+    fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.networks.is_empty()
+    }
 }
 
 impl Project {
     /// The values that did not come from the project's files, each with the name of its variable or parameter.
     pub fn private(&self) -> Vec<(String, String)> {
         let variables = self.variables.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        variables.chain(self.given.clone()).collect()
+        variables.chain(self.settings.clone()).chain(self.given.clone()).collect()
     }
 
     /// The keys of those values that are never shown: they are not from the project's files, or their names are those of secrets.

@@ -75,6 +75,15 @@ pub fn text(text: &str) -> String {
     escaped(text)
 }
 
+/// The name of a property, with quotes if it needs them.
+pub fn key(name: &str) -> String {
+    let plain = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    // In the name of a property, nothing begins a parameter.
+    if plain && !matches!(name, "true" | "false" | "null" | "inf" | "nan") { name.to_owned() } else { quoted_text(name) }
+}
+
 /// Text in the syntax of the language; text of several lines becomes a multi-line string if that loses nothing.
 fn quoted(text: &str, indent: usize) -> String {
     let lossy = text.lines().any(|line| !line.is_empty() && line.trim().is_empty()) || text.contains(['\r', '\u{b}', '\u{c}']);
@@ -117,12 +126,7 @@ impl Node {
     }
 
     fn prop(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        let plain = !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        let name =
-            if plain && !matches!(name, "true" | "false" | "null" | "inf" | "nan") { name.to_owned() } else { escaped(name) };
-        let _ = write!(self.text, " {name}={}", quoted(value.as_ref(), 8));
+        let _ = write!(self.text, " {}={}", key(name), quoted(value.as_ref(), 8));
         self
     }
 

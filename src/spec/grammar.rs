@@ -22,10 +22,18 @@ pub enum Kind {
     Name,
     /// A host name, with or without a domain.
     Host,
-    /// A path; the documentation says what it is relative to.
+    /// A path that no file of the project gives a meaning to: of a container, of an image, or absolute.
     Path,
+    /// A path of the project or the host, relative to the file that it is written in.
+    File,
+    /// The same, or one of some words.
+    FileOr(&'static [&'static str]),
+    /// A URL, or a directory or file as above.
+    Origin,
     /// A pattern of paths.
     Pattern,
+    /// A pattern of the project's files; one with a `/` inside is relative to the file that it is written in.
+    FilePattern,
     /// A whole number in a range.
     Integer(i128, i128),
     /// A number greater than zero.
@@ -126,6 +134,8 @@ pub struct Node {
     /// Properties with names of the user's choosing.
     pub free: Option<Kind>,
     pub children: &'static [Node],
+    /// The properties that make its arguments paths of something else than the project.
+    pub elsewhere: &'static [&'static str],
     /// Arguments, properties and children of which it has at most one: a profile's takes the place of the others.
     pub one_of: &'static [&'static str],
     /// Whether it may be repeated among its siblings.
@@ -150,6 +160,7 @@ impl Node {
             props: &[],
             free: None,
             children: &[],
+            elsewhere: &[],
             one_of: &[],
             many: false,
             since: "0.1",
@@ -180,6 +191,12 @@ impl Node {
 
     pub const fn children(mut self, children: &'static [Self]) -> Self {
         self.children = children;
+        self
+    }
+
+    /// With one of these properties, its arguments are no files of the project.
+    pub const fn elsewhere(mut self, names: &'static [&'static str]) -> Self {
+        self.elsewhere = names;
         self
     }
 
@@ -227,6 +244,18 @@ pub const fn switch(name: &'static str, doc: &'static str) -> Prop {
 /// A required property.
 pub const fn needed(name: &'static str, kind: Kind, doc: &'static str) -> Prop {
     Prop { name, kind, required: true, default: None, doc }
+}
+
+impl Node {
+    /// What its argument at this position may be.
+    pub fn argument(&self, index: usize) -> Option<Kind> {
+        self.args.get(index).or(self.rest.as_ref()).map(|arg| arg.kind)
+    }
+
+    /// What the value of its property of this name may be.
+    pub fn property(&self, name: &str) -> Option<Kind> {
+        self.props.iter().find(|prop| prop.name == name).map(|prop| prop.kind).or(self.free)
+    }
 }
 
 /// The row for a node among its possible siblings.
@@ -541,9 +570,19 @@ type Misfit = (String, Option<String>);
 /// Whether an entry's value is of a kind.
 pub fn fits(entry: &Entry, kind: Kind) -> Result<(), Misfit> {
     match (kind, &entry.value) {
-        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, other)
-            if !matches!(other, Value::Text(_)) =>
-        {
+        (
+            Kind::Text
+            | Kind::Program
+            | Kind::Path
+            | Kind::File
+            | Kind::FileOr(_)
+            | Kind::Origin
+            | Kind::Pattern
+            | Kind::FilePattern
+            | Kind::Name
+            | Kind::Host,
+            other,
+        ) if !matches!(other, Value::Text(_)) => {
             // Suggest it as it was written: 1.10 is not the same text as 1.1.
             Err(("text was expected".into(), Some(format!("put it in quotes: \"{}\"", entry.text()))))
         }
@@ -559,6 +598,13 @@ fn is_shell_variable(path: &str) -> bool {
 
 fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
     let said = |result: Result<(), String>| result.map_err(|message| (message, None));
+    let kind = match kind {
+        Kind::FileOr(words) if matches!(value, Value::Text(text) if words.contains(&text.as_str())) => Kind::Text,
+        Kind::File | Kind::FileOr(_) => Kind::Path,
+        Kind::Origin => Kind::Text,
+        Kind::FilePattern => Kind::Pattern,
+        kind => kind,
+    };
     match (kind, value) {
         (Kind::Path, Value::Text(text)) if text.chars().any(is_unseen) => {
             let message = format!("a path cannot have invisible characters: \"{}\"", visible_line(text));
@@ -649,7 +695,19 @@ fn value_fits(value: &Value, kind: Kind) -> Result<(), Misfit> {
             let near = nearest(text.trim_matches(['"', '#']), words.iter().copied()).map(|near| format!("write \"{near}\""));
             Err((format!("one of {} was expected", quoted(words)), near))
         }
-        (Kind::Text | Kind::Program | Kind::Path | Kind::Pattern | Kind::Name | Kind::Host, _) => Ok(()),
+        (
+            Kind::Text
+            | Kind::Program
+            | Kind::Path
+            | Kind::File
+            | Kind::FileOr(_)
+            | Kind::Origin
+            | Kind::Pattern
+            | Kind::FilePattern
+            | Kind::Name
+            | Kind::Host,
+            _,
+        ) => Ok(()),
     }
 }
 

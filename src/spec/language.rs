@@ -1,13 +1,26 @@
 //! The rows of the grammar table: every node of the language, with its documentation.
 
 use super::grammar::Kind::{
-    Address, Choice, Duration, Flag, FlagOr, Host, Integer, Mode, Name, Number, Path, Pattern, Permissions, Plain, Ports,
-    Program, Size, Subnet, Text,
+    Address, Choice, Duration, File, FileOr, FilePattern, Flag, FlagOr, Host, Integer, Mode, Name, Number, Origin, Path, Pattern,
+    Permissions, Plain, Ports, Program, Size, Subnet, Text,
 };
 use super::grammar::{Default, Node, arg, needed, optional, prop, switch};
 
 const PROTOCOLS: &[&str] = &["tcp", "udp"];
 const COUNT: super::grammar::Kind = Integer(1, 1_000_000);
+
+const UNSET: Node = Node::new(
+    "unset",
+    "Takes out what a template, an earlier file or an earlier profile says: a node, one of several by its name or key after a dot, \
+     or a variable.",
+    "unset \"env.DEBUG\" \"mount./data\" \"healthcheck\"",
+)
+.args(&[arg("path", Text)])
+.rest("paths", Text)
+.many();
+const WITH: Node = Node::new("with", "Values of the parameters of its `template`.", "with port=8080").free(Plain).many();
+const TEMPLATE_PROP: super::grammar::Prop =
+    prop("template", Name, "the `template` that it starts from; what is written here counts more");
 
 const LABEL: Node =
     Node::new("label", "Labels: data for other tools, without meaning here.", "label tier=\"front\"").free(Plain).many();
@@ -65,12 +78,8 @@ const DEBIAN: Node = Node::new(
 )
 .args(&[arg("suite", Text)])
 .props(&[
-    prop(
-        "mirror",
-        Text,
-        "where to fetch from: a URL, or a directory next to the project file; else the project's `mirror`, the user's or the host's",
-    ),
-    prop("key", Path, "a file with the OpenPGP keys that may sign this suite; else Debian's own"),
+    prop("mirror", Origin, "where to fetch from: a URL, or a directory; else the project's `mirror`, the user's or the host's"),
+    prop("key", File, "a file with the OpenPGP keys that may sign this suite; else Debian's own"),
     prop("architecture", Text, "only this machine's own is supported"),
 ])
 .children(&[
@@ -91,11 +100,11 @@ const DEBIAN: Node = Node::new(
         "Another signed repository, whose packages compete with the suite's by version.",
         "repository \"https://packages.example/debian\" suite=\"bookworm\" component=\"main\" key=\"keys/example.asc\"",
     )
-    .args(&[arg("place", Text)])
+    .args(&[arg("place", Origin)])
     .props(&[
         needed("suite", Text, "the suite there"),
         prop("component", Text, "its components, with spaces between them").or(Default::Text("main")),
-        needed("key", Path, "a file with the OpenPGP keys that may sign it"),
+        needed("key", File, "a file with the OpenPGP keys that may sign it"),
     ])
     .many(),
     Node::new(
@@ -133,22 +142,23 @@ const IMAGE: Node = Node::new(
     )
     .args(&[optional("image", Text)])
     .props(&[
-        prop("archive", Path, "an OCI layout (a directory or a tar of one), or what `docker save` wrote"),
+        prop("archive", File, "an OCI layout (a directory or a tar of one), or what `docker save` wrote"),
         prop("name", Text, "the image's name in the archive, if there are several"),
     ])
     .one_of(&["image", "archive"])
-    .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; an unsigned image is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", Path)])]),
+    .children(&[Node::new("signed-by", "The public key (PEM) that must have signed it, as cosign does; an unsigned image is refused.", "signed-by \"keys/vendor.pub\"").args(&[arg("key", File)])]),
     DEBIAN,
     Node::new("dockerfile", "Builds a Dockerfile.", "dockerfile \"Dockerfile\" target=\"prod\" { arg VERSION=\"3\" }")
-        .args(&[arg("path", Path)])
-        .props(&[prop("context", Path, "the build context").or(Default::Follows("the Dockerfile's directory")), prop("target", Text, "the stage to build")])
+        .args(&[arg("path", File)])
+        .props(&[prop("context", File, "the build context").or(Default::Follows("the Dockerfile's directory")), prop("target", Text, "the stage to build")])
         .children(&[Node::new("arg", "Build arguments.", "arg VERSION=\"3\"").free(Plain).many()]),
     Node::new(
         "copy",
         "Copies files in. A directory copies its contents; a file goes to exactly `to`, or into it when `to` ends in `/`.",
         "copy \"app/\" to=\"/srv/app\"",
     )
-    .rest("sources", Path)
+    .rest("sources", File)
+    .elsewhere(&["from", "context"])
     .props(&[
         needed("to", Path, "where to, absolute or from `workdir`"),
         prop("from", Text, "the image to copy from").or(Default::Follows("the project's directory")),
@@ -156,8 +166,8 @@ const IMAGE: Node = Node::new(
         prop("mode", Permissions, "permissions of the files, octal or as in chmod; without it 0644, or 0755 for executable files"),
         switch("parents", "keep the sources' directories below `to`"),
         switch("unpack", "unpack archives: tar, plain or compressed with gzip, bzip2, xz or zstd"),
-        prop("context", Path, "the directory that sources are in").or(Default::Follows("the project's")),
-        prop("ignore", Path, "the ignore file for `context`"),
+        prop("context", File, "the directory that sources are in").or(Default::Follows("the project's")),
+        prop("ignore", File, "the ignore file for `context`"),
         switch("docker", "behave like COPY: permissions are kept, and a file goes into an existing directory"),
         switch("link", "do not look at the image below: none of its links is followed, and a file takes the place of a directory"),
     ])
@@ -217,8 +227,8 @@ const IMAGE: Node = Node::new(
                 prop("size", Size, "how much the tmpfs may hold"),
                 prop("image", Text, "an image, read-only; with `cache`, its initial content"),
                 prop("subpath", Path, "a path inside the image or context"),
-                prop("context", Path, "a directory of the project"),
-                prop("ignore", Path, "the ignore file for `context`"),
+                prop("context", File, "a directory of the project"),
+                prop("ignore", File, "the ignore file for `context`"),
                 prop("script", Text, "a program that is written here"),
                 prop("writable", Flag, "allow writing; what is written is discarded, except in a cache").or(Default::Follows("yes for a cache and a tmpfs")),
                 prop("mode", Mode, "permissions of the secret or cache").or(Default::Follows("0400 for a secret, 0755 for a cache")),
@@ -244,6 +254,7 @@ const IMAGE: Node = Node::new(
     Node::new("author", "Who wrote the image: text in its configuration for other tools; without it, the base's.", "author \"Jo <jo@example.org>\"").args(&[arg("name", Text)]),
     Node::new("onbuild", "A Dockerfile instruction for images that start from this one.", "onbuild \"RUN make\"").args(&[arg("instruction", Text)]).many(),
     Node::new("arg", "Environment variables for the `run` steps below it, and not for the container.", "arg DEBIAN_FRONTEND=\"noninteractive\"").free(Plain).many(),
+    UNSET,
 ])
 .many();
 
@@ -337,7 +348,7 @@ const SECURITY: Node = Node::new(
 .or(Default::Bare)
 .children(&[
     Node::new("seccomp", "The system call filter: \"unconfined\", or a file in Docker's format.", "seccomp \"profile.json\"")
-        .args(&[arg("profile", Text)])
+        .args(&[arg("profile", FileOr(&["unconfined"]))])
         .or(Default::Follows("Docker's default profile")),
     Node::new(
         "capability",
@@ -364,7 +375,7 @@ const ENV_FILE: Node = Node::new(
     "A file of NAME=value lines, by Compose's rules; but `$` stands for itself, and a name needs a value.",
     "env-file \"settings.env\"",
 )
-.args(&[arg("path", Path)])
+.args(&[arg("path", File)])
 .props(&[prop("required", Flag, "whether the file must be there").or(Default::Flag(true))])
 .many();
 
@@ -390,7 +401,7 @@ const MOUNT: Node = Node::new(
 )
 .props(&[
     prop("volume", Name, "a `volume` of the project"),
-    prop("bind", Path, "a path of the host, relative to the project file"),
+    prop("bind", File, "a path of the host"),
     prop("image", Name, "an `image` of the project, read-only"),
     needed("to", Path, "the path in the container"),
     switch("read-only", "whether it is read-only"),
@@ -530,7 +541,7 @@ const CONTAINER_CHILDREN: &[Node] = &[
         .args(&[arg("name", Choice(LOG_DRIVERS))])
         .props(&[prop(
             "address",
-            Text,
+            Origin,
             "where to: for syslog udp://HOST:PORT, tcp://HOST:PORT or a socket's path (/dev/log if not given); for otlp the collector's URL (http://127.0.0.1:4318 if not given); for json-file the file",
         )])]),
     Node::new("dns", "The name servers that it asks, at most three.", "dns \"10.0.0.1\"")
@@ -552,20 +563,20 @@ const CONTAINER_CHILDREN: &[Node] = &[
     ]),
     Node::new(
         "watch",
-        "What `stead watch` does when files change: every rule that matches applies. Paths are relative to the project file. What the image copies is watched without a rule; \"none\" switches that off.",
+        "What `stead watch` does when files change: every rule that matches applies. What the image copies is watched without a rule; \"none\" switches that off.",
         "watch { sync \"app/\" to=\"/srv/app\"; restart \"app/settings.py\" }",
     )
     .args(&[optional("none", Choice(&["none"]))])
     .children(&[
         Node::new("sync", "Keeps a path in the container equal to a file or directory.", "sync \"app/\" to=\"/srv/app\"")
-            .args(&[arg("path", Path)])
+            .args(&[arg("path", File)])
             .props(&[needed("to", Path, "the path in the container")])
             .many(),
         Node::new("restart", "Starts the container's process again, with the same files.", "restart \"app/settings.py\"")
-            .args(&[arg("path", Path)])
+            .args(&[arg("path", File)])
             .many(),
         Node::new("sync-restart", "`sync`, then `restart`.", "sync-restart \"settings/\" to=\"/etc/app\"")
-            .args(&[arg("path", Path)])
+            .args(&[arg("path", File)])
             .props(&[needed("to", Path, "the path in the container")])
             .many(),
         Node::new(
@@ -573,26 +584,28 @@ const CONTAINER_CHILDREN: &[Node] = &[
             "`sync`, then a command in the container.",
             "sync-exec \"nginx.conf\" to=\"/etc/nginx/nginx.conf\" { exec \"nginx\" \"-s\" \"reload\" }",
         )
-        .args(&[arg("path", Path)])
+        .args(&[arg("path", File)])
         .props(&[needed("to", Path, "the path in the container")])
         .children(&[EXEC])
         .many(),
         Node::new("rebuild", "Builds the image, and replaces the container if it is another one.", "rebuild \"requirements.txt\"")
-            .args(&[arg("path", Path)])
+            .args(&[arg("path", File)])
             .many(),
         Node::new("ignore", "Patterns of files whose change means nothing for the container, as in a .gitignore.", "ignore \"*.log\" \"node_modules/\"")
-            .args(&[arg("pattern", Pattern)])
-            .rest("patterns", Pattern)
+            .args(&[arg("pattern", FilePattern)])
+            .rest("patterns", FilePattern)
             .many(),
         Node::new("include", "Patterns of the only files whose change means something.", "include \"*.py\"")
-            .args(&[arg("pattern", Pattern)])
-            .rest("patterns", Pattern)
+            .args(&[arg("pattern", FilePattern)])
+            .rest("patterns", FilePattern)
             .many(),
     ]),
     Node::new("on", "A command to run in the container after its start or before its stop. What it starts ends with it, and what it says is in the log.", "on \"start\" { exec \"warm-up\" }")
         .args(&[arg("event", Choice(&["start", "stop"]))])
         .children(&[EXEC])
         .many(),
+    WITH,
+    UNSET,
 ];
 
 const CONTAINER: Node = Node::new(
@@ -601,7 +614,63 @@ const CONTAINER: Node = Node::new(
     "container \"web\" {\n    image \"app\"\n    publish 8080 to=5000\n}",
 )
 .args(&[arg("name", Name)])
+.props(&[TEMPLATE_PROP])
 .children(CONTAINER_CHILDREN)
+.many();
+
+/// The nodes of a template: a container's, and its parameters.
+const TEMPLATE_CHILDREN: &[Node] = &{
+    let mut all = [TEMPLATE_PARAM; CONTAINER_CHILDREN.len() + 1];
+    let mut at = 0;
+    while at < CONTAINER_CHILDREN.len() {
+        all[at + 1] = CONTAINER_CHILDREN[at];
+        at += 1;
+    }
+    all
+};
+
+const TEMPLATE: Node = Node::new(
+    "template",
+    "What containers and jobs have in common: its nodes are their defaults, and what they write themselves counts more, as in a \
+     profile. Its parameters get their values from `with`, and count before those of the project.",
+    "template \"python-service\" {\n    param \"port\" type=\"port\" default=8080\n    image \"app\"\n    publish \"${port}\"\n}",
+)
+.args(&[arg("name", Name)])
+.props(&[prop("template", Name, "another template that it starts from")])
+.children(TEMPLATE_CHILDREN)
+.many();
+
+const VALUES: Node = Node::new("values", "The only values that it may have.", "values \"debug\" \"info\"")
+    .args(&[arg("value", Plain)])
+    .rest("values", Plain);
+const TYPE: super::grammar::Prop =
+    prop("type", Choice(&["string", "integer", "boolean", "size", "duration", "port"]), "what its values are")
+        .or(Default::Text("string"));
+
+const TEMPLATE_PARAM: Node = Node::new(
+    "param",
+    "A parameter of the template, used as ${name} in it; whoever uses the template gives its value in `with`.",
+    "param \"port\" type=\"port\" default=8080",
+)
+.args(&[arg("name", Name)])
+.props(&[TYPE, prop("default", Plain, "its value if `with` gives none")])
+.children(&[VALUES])
+.many();
+
+const PARAM: Node = Node::new(
+    "param",
+    "A parameter, used as ${name}, or as ${name:-text} with a text for the case that it has no value; values from outside can only \
+     come in this way. The value is that of `--set`, else of the variable in the environment, else of the variable in the file \
+     `.env` beside the project file, else the default.",
+    "param \"tag\" default=\"dev\" env=\"SHOP_TAG\"",
+)
+.args(&[arg("name", Name)])
+.props(&[
+    TYPE,
+    prop("default", Plain, "its value if nothing else gives one"),
+    prop("env", Text, "the variable of the environment, or of `.env`, that gives it"),
+])
+.children(&[VALUES])
 .many();
 
 const JOB: Node = Node::new(
@@ -611,14 +680,15 @@ const JOB: Node = Node::new(
     "job \"migrate\" { image \"app\"; cmd \"migrate\"; inputs \"migrations/\" }",
 )
 .args(&[arg("name", Name)])
+.props(&[TEMPLATE_PROP])
 .children(&[
     Node::new("image", "The image: an `image` of the project, or a registry reference.", "image \"app\"")
         .args(&[arg("image", Text)]),
     CMD,
     ENTRYPOINT,
     Node::new("inputs", "Files and directories of the project whose changes make it run again.", "inputs \"migrations/\"")
-        .args(&[arg("path", Path)])
-        .rest("paths", Path)
+        .args(&[arg("path", File)])
+        .rest("paths", File)
         .many(),
     Node::new("timeout", "How long it may take before it is killed and has failed.", "timeout \"10m\"")
         .args(&[arg("time", Duration)])
@@ -638,6 +708,8 @@ const JOB: Node = Node::new(
     SECURITY,
     STOP_GRACE,
     LABEL,
+    WITH,
+    UNSET,
 ])
 .many();
 
@@ -653,6 +725,7 @@ const TASK: Node = Node::new(
     ENV,
     WORKDIR,
     USER,
+    UNSET,
 ])
 .many();
 
@@ -674,6 +747,7 @@ const NETWORK: Node = Node::new("network", "A network of the project.", "network
             .rest("names", Text)
             .many()
             .later(),
+        UNSET,
     ])
     .many();
 
@@ -691,12 +765,12 @@ const VOLUME: Node = Node::new("volume", "Data that outlives containers.", "volu
     .many();
 const SECRET: Node = Node::new("secret", "Confidential data from a file.", "secret \"token\" file=\"secrets/token\"")
     .args(&[arg("name", Name)])
-    .props(&[needed("file", Path, "the file, relative to the project file")])
+    .props(&[needed("file", File, "the file")])
     .many();
 const CONFIG: Node =
     Node::new("config", "A file for containers, from a file or written here.", "config \"motd\" { content \"hello\" }")
         .args(&[arg("name", Name)])
-        .props(&[prop("file", Path, "the file, relative to the project file")])
+        .props(&[prop("file", File, "the file")])
         .children(&[Node::new("content", "Its content.", "content \"hello\"").args(&[arg("text", Text)])])
         .one_of(&["file", "content"])
         .many();
@@ -704,27 +778,19 @@ const CONFIG: Node =
 /// The top-level nodes of a project file.
 pub const TOP: &[Node] = &[
     Node::new("project", "The project's name.", "project \"shop\"").args(&[arg("name", Name)]),
-    Node::new("include", "Another file, read as if written here.", "include \"database.kdl\"").args(&[arg("path", Path)]).many(),
     Node::new(
-        "param",
-        "A parameter, used as ${name}; values from outside can only come in this way.",
-        "param \"tag\" default=\"dev\" env=\"SHOP_TAG\"",
+        "include",
+        "Another file of the project, whose nodes are read here. Paths in it are relative to it.",
+        "include \"database.kdl\"",
     )
-    .args(&[arg("name", Name)])
-    .props(&[
-        prop("default", Plain, "its value if nothing else gives one"),
-        prop("env", Text, "an environment variable that gives it"),
-    ])
+    .args(&[arg("path", Path)])
     .many(),
-    Node::new(
-        "mirror",
-        "Where Debian packages come from: URLs, or a directory next to the project file.",
-        "mirror \"vendor/debian\"",
-    )
-    .args(&[arg("place", Text)])
-    .rest("places", Text)
-    .props(&[prop("suite", Text, "only for this suite")])
-    .many(),
+    PARAM,
+    Node::new("mirror", "Where Debian packages come from: URLs, or a directory.", "mirror \"vendor/debian\"")
+        .args(&[arg("place", Origin)])
+        .rest("places", Origin)
+        .props(&[prop("suite", Text, "only for this suite")])
+        .many(),
     IMAGE,
     CONTAINER,
     JOB,
@@ -733,12 +799,15 @@ pub const TOP: &[Node] = &[
     SECRET,
     CONFIG,
     TASK,
+    TEMPLATE,
     Node::new(
         "profile",
-        "Changes that apply with `--profile NAME`: nodes override matching ones, or are added.",
-        "profile \"ci\" { container \"web\" { replicas 1 } }",
+        "Changes that apply with `--profile NAME`: nodes override matching ones, or are added; `unset` takes something out. Of \
+         several profiles the one that is named last counts most.",
+        "profile \"ci\" { container \"web\" { replicas 1; unset \"publish\" }; unset \"container.debugger\" }",
     )
     .args(&[arg("name", Name)])
-    .children(&[IMAGE, CONTAINER, JOB, NETWORK, VOLUME, SECRET, CONFIG, TASK])
+    .children(&[IMAGE, CONTAINER, JOB, NETWORK, VOLUME, SECRET, CONFIG, TASK, TEMPLATE, PARAM, UNSET])
     .many(),
+    UNSET,
 ];

@@ -1,9 +1,10 @@
 //! The language: text of project files → a typed [`Project`], and everything that is wrong with it.
 //!
 //! The entry point is [`load`]. It is pure: files come through [`Sources`], which the caller implements.
-//! Inside, `tree` parses the syntax, `assemble` applies includes, parameters and profiles, `grammar`
-//! (with the rows of `language`) checks the structure, `decode` makes typed values, `cross` checks
-//! what spans several nodes, and `dockerfile` turns Dockerfiles into images. `format` and `edit` change texts.
+//! Inside, `tree` parses the syntax, `assemble` puts the files together (`include`, `overlay`, `params`, `substitute`,
+//! `template`), `grammar` (with the rows of `language`) checks the structure, `decode` makes typed values, `cross` checks
+//! what spans several nodes, and `dockerfile` turns Dockerfiles into images. `format` and `edit` change texts, and `resolved`
+//! writes a project as it is when everything is put together.
 
 mod assemble;
 mod convert;
@@ -14,19 +15,27 @@ mod dockerfile;
 mod edit;
 mod format;
 mod grammar;
+mod include;
 mod language;
+mod overlay;
+mod params;
+mod paths;
 mod reference;
+mod resolved;
 #[cfg(test)]
 mod sample;
+mod substitute;
+mod template;
 mod tree;
 
-pub use assemble::tidy;
 pub use convert::{kdl, text};
 pub use decode::container_of;
 pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use edit::{Edit, NewContainer, add_container, add_packages, set};
 pub use format::format;
+pub use paths::tidy;
 pub use reference::{reference, schema};
+pub use resolved::Origins;
 #[cfg(test)]
 pub use sample::project_of;
 
@@ -43,10 +52,17 @@ pub trait Sources {
     fn read(&self, path: &str) -> Result<String, String>;
     /// Identifies a file, however its path is written.
     fn identity(&self, path: &str) -> String {
-        assemble::tidy(path)
+        paths::tidy(path)
     }
     /// An environment variable that a `param` names; it may hold any bytes.
     fn env(&self, name: &str) -> Option<std::ffi::OsString>;
+    /// The variables of the file `.env` in the project's directory; none if there is no such file.
+    ///
+    /// # Errors
+    /// A sentence saying why it cannot be read or understood.
+    fn settings(&self) -> Result<BTreeMap<String, String>, String> {
+        Ok(BTreeMap::new())
+    }
     /// What images inherit that start from an image from elsewhere; `None` while that is not known yet.
     fn outside(&self, _: &Outside) -> Option<Inherited> {
         None
@@ -65,7 +81,10 @@ pub struct Inherited {
 /// What was chosen on the command line.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Choices {
-    /// The active profiles.
+    /// Further project files, each laid over those before it.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The active profiles, each laid over those before it.
     pub profiles: Vec<String>,
     /// The parameters set by `--set name=value`.
     pub set: BTreeMap<String, String>,
@@ -85,6 +104,8 @@ pub struct Loaded {
     pub files: BTreeMap<String, String>,
     /// The environment variables that were read, with their values.
     pub env: BTreeMap<String, Option<String>>,
+    /// The variables that were looked for in `.env`, with their values.
+    pub settings: BTreeMap<String, Option<String>>,
     /// What Dockerfiles inherit from images from elsewhere, if that is known.
     pub outside: BTreeMap<Outside, Option<Inherited>>,
 }
@@ -96,10 +117,10 @@ pub struct Texts {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads the texts of a project: its file and those that it includes.
-pub fn texts(file: &str, sources: &dyn Sources) -> Texts {
+/// Reads the texts of a project: its files and those that they include.
+pub fn texts(file: &str, choices: &Choices, sources: &dyn Sources) -> Texts {
     let mut sink = diagnose::Sink::default();
-    let files = assemble::texts(file, sources, &mut sink);
+    let files = assemble::texts(file, choices, sources, &mut sink);
     Texts { files, diagnostics: sink.finish() }
 }
 
@@ -110,7 +131,14 @@ pub fn syntax(file: &str, text: &str) -> Vec<Diagnostic> {
     sink.finish()
 }
 
-/// Reads a project: its file and what that includes, with parameters and profiles applied.
+/// A project as it is when its files, profiles, parameters and templates are put together, as text, with what is wrong with it.
+pub fn resolved(file: &str, choices: &Choices, sources: &dyn Sources, origins: Origins) -> (String, Loaded) {
+    let assembled = assemble::assemble(file, choices, sources, &mut diagnose::Sink::default());
+    let text = resolved::written(&assembled.nodes, assembled.values.sources.iter(), &choices.profiles, origins);
+    (text, load(file, choices, sources))
+}
+
+/// Reads a project: its files and what they include, with profiles, parameters and templates applied.
 pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     let mut sink = diagnose::Sink::default();
     let assembled = assemble::assemble(file, choices, sources, &mut sink);
@@ -122,10 +150,18 @@ pub fn load(file: &str, choices: &Choices, sources: &dyn Sources) -> Loaded {
     if !sink.is_partial() {
         cross::check(&project, &places, &assembled.unused_profiles, &mut sink);
     }
-    let diagnostics = sink.finish();
+    let mut diagnostics = sink.finish();
+    // What is wrong in a template is wrong for whoever uses it.
+    for found in diagnostics.iter_mut().filter(|found| found.other.is_none()) {
+        let used = assembled.uses.iter().find(|used| used.has(&found.place));
+        found.other = used.map(|used| (used.place.clone(), format!("the template \"{}\" is used here", used.template)));
+    }
     let project = if has_errors(&diagnostics) { Err(project) } else { Ok(project) };
-    Loaded { project, places, diagnostics, unsupported: later.finish(), files, env: assembled.env, outside }
+    let params::Values { env, settings, .. } = assembled.values;
+    Loaded { project, places, diagnostics, unsupported: later.finish(), files, env, settings, outside }
 }
 
+#[cfg(test)]
+mod reuse_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,8 @@ pub fn reference() -> String {
          Generated from the grammar table in `src/spec/language.rs`; do not edit.\n\n\
          A project file is [KDL 2](https://kdl.dev). Sizes are text with a unit (`\"256MiB\"`; B KiB MiB GiB TiB kB MB GB), durations too \
          (`\"30s\"`; ms s m h). `${name}` in a text is the value of a `param`; `$${` is a literal `${`. \
-         The order of nodes never matters, except for the steps of an image.\n",
+         The order of nodes never matters, except for the steps of an image. A path of the project or the host is relative to the \
+         file that it is written in.\n",
     );
     for node in TOP {
         section(node, 2, "", &mut out);
@@ -90,7 +91,16 @@ fn kind(kind: Kind) -> String {
         Kind::Name => "name".into(),
         Kind::Host => "host name".into(),
         Kind::Path => "path".into(),
+        Kind::File => "path, from the file it is in".into(),
+        Kind::FileOr(words) => {
+            format!(
+                "path, from the file it is in, or {}",
+                words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" ")
+            )
+        }
+        Kind::Origin => "URL, or path from the file it is in".into(),
         Kind::Pattern => "pattern of paths".into(),
+        Kind::FilePattern => "pattern of paths, from the file it is in".into(),
         Kind::Integer(low, high) if high >= i128::from(i64::MAX) => format!("whole number from {low}"),
         Kind::Integer(low, high) => format!("whole number, {low} to {high}"),
         Kind::Number => "number above 0".into(),

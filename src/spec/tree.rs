@@ -42,6 +42,19 @@ impl Tree {
         }
     }
 
+    /// Its first argument, if that is a text.
+    pub fn first_text(&self) -> Option<&str> {
+        match self.args.first().map(|entry| &entry.value) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Where its first argument is, else its name.
+    pub fn first_place(&self) -> Location {
+        self.args.first().map_or(&self.place, |entry| &entry.place).clone()
+    }
+
     /// How many nodes and values it consists of.
     pub fn parts(&self) -> usize {
         1 + self.args.len() + self.props.len() + self.children.iter().map(Self::parts).sum::<usize>()

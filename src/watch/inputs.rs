@@ -42,6 +42,8 @@ pub fn inputs(loaded: &LoadedProject, options: &Options) -> BTreeMap<PathBuf, BT
     }
     // These may change anything.
     let mut files: BTreeSet<&str> = [options.file.as_str(), LOCK, ".steadignore", ".dockerignore"].into();
+    // A parameter with a variable looks for it there.
+    files.extend((!loaded.project.variables.is_empty()).then_some(".env"));
     files.extend(loaded.files.keys().map(String::as_str));
     files.extend(loaded.places.all().map(|place| place.file.as_str()).filter(|file| !file.is_empty()));
     let ignores = ignore_files(project);

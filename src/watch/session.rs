@@ -77,12 +77,14 @@ impl Session {
     /// # Errors
     /// Fails when the project's directory cannot be opened.
     pub fn aim_at_files(&mut self, options: &Options) -> Result<Vec<Happened>> {
-        let files = [options.file.as_str(), LOCK].map(PathBuf::from);
+        let own = options.choices.files.iter().map(String::as_str).filter(|file| Path::new(file).is_relative());
+        let files = own.chain([options.file.as_str(), LOCK]).map(|file| (PathBuf::from(file), BTreeSet::new()));
         if self.mirror.is_some() {
             // Whatever was known before may be what is mended.
-            self.flows.inputs.extend(files.map(|file| (file, BTreeSet::new())));
+            self.flows.inputs.extend(files);
         } else {
-            self.take(Flows { inputs: files.map(|file| (file, BTreeSet::new())).into(), ..Flows::default() })?;
+            let inputs = files.collect();
+            self.take(Flows { inputs, ..Flows::default() })?;
         }
         Ok(self.events.newly_blind().map(Happened::Note).into_iter().collect())
     }

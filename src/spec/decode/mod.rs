@@ -29,8 +29,20 @@ pub fn project(file: &str, assembled: &Assembled, sink: &mut Sink, later: &mut S
     let (images, jobs, dockerfiles, outside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut decoder = Decoder { sink, places: Locations::default(), images, jobs, dockerfiles, outside };
     let mut project = decoder.project(file, &assembled.nodes);
-    project.variables.clone_from(&assembled.env);
+    project.variables.clone_from(&assembled.values.env);
+    project.settings =
+        assembled.values.settings.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
     project.given.clone_from(&assembled.given);
+    project.parameters.clone_from(&assembled.values.sources);
+    for (tree, profile) in &assembled.unchosen {
+        let Some(name) = tree.name() else { continue };
+        let (of, kind) = match tree.name.as_str() {
+            "network" => (&mut project.unchosen.networks, "network"),
+            _ => (&mut project.unchosen.containers, "container"),
+        };
+        decoder.places.insert(NodePath::unchosen(kind, &name), tree.first_place());
+        of.entry(name).or_insert_with(|| profile.clone());
+    }
     (project, decoder.places, decoder.dockerfiles)
 }
 
@@ -131,7 +143,10 @@ impl Decoder<'_> {
             tasks: self.named(nodes, "task", Self::task),
             mirrors,
             variables: BTreeMap::new(),
+            settings: BTreeMap::new(),
             given: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            unchosen: Unchosen::default(),
             name: head.and_then(Tree::name).unwrap_or_else(Name::none),
         };
         for reference in &self.outside {

@@ -51,10 +51,6 @@ impl Tree {
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)
     }
-
-    pub(super) fn first_place(&self) -> Location {
-        self.args.first().map_or(&self.place, |entry| &entry.place).clone()
-    }
 }
 
 pub(super) fn as_text(value: &Value) -> Option<String> {

@@ -5,7 +5,7 @@ use super::words::separated;
 use super::write::Writer;
 use crate::model::{Location, Name, Size, nearest};
 use crate::project::{RunMount, RunSource, Sharing};
-use crate::spec::assemble::tidy;
+use crate::spec::paths::tidy;
 
 const KNOWN: [&str; 19] = [
     "type",
