@@ -22,7 +22,7 @@ mod watching;
 
 use crate::engine::{self, CheckedOut, Chosen, Held, Instance, LoadError, LoadedProject, Options, Scratch, UpOptions};
 use crate::model::{Error, Result, bounds};
-use crate::spec::{Choices, Diagnostic};
+use crate::spec::{Choices, Diagnostic, tidy};
 use crate::store::Home;
 use crate::sys::ProjectFiles;
 use clap::error::ContextKind;
@@ -40,10 +40,10 @@ struct Arguments {
     /// The project's directory; by default the current one, or the nearest one above it with a project file.
     #[arg(short = 'C', value_name = "DIR", global = true, display_order = 900)]
     folder: Option<PathBuf>,
-    /// The project file, or a bundle; `stead.kdl` if not given.
+    /// The project file, or a bundle; `stead.kdl` if not given. May be repeated: each file counts over those before it.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
-    file: Option<String>,
-    /// Apply a profile; may be repeated.
+    files: Vec<String>,
+    /// Apply a profile; may be repeated: each counts over those before it. Without it, those of STEAD_PROFILE, with commas between.
     #[arg(long = "profile", value_name = "NAME", global = true, display_order = 901)]
     profiles: Vec<String>,
     /// Set a parameter; may be repeated.
@@ -142,6 +142,17 @@ impl Context {
                 self.ui.keep_private(loaded.project.private());
                 Ok(loaded)
             }
+            wrong => self.shown(wrong),
+        }
+    }
+
+    /// What was loaded; if that failed, shows what is wrong with the project's files.
+    ///
+    /// # Errors
+    /// Says how many errors they have.
+    pub fn shown<T>(&self, loaded: Result<T, LoadError>) -> Result<T> {
+        match loaded {
+            Ok(loaded) => Ok(loaded),
             Err(LoadError::Error(error)) => Err(error),
             Err(LoadError::Wrong(found, files)) => {
                 self.ui.diagnostics(&found, &files);
@@ -293,7 +304,8 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
             pair.split_once('=').ok_or_else(|| Error::new(format!("--set {pair}: NAME=VALUE was expected")).usage())?;
         set.insert(name.to_owned(), value.to_owned());
     }
-    let file = arguments.file.clone().unwrap_or_else(|| "stead.kdl".into());
+    let named = arguments.files.first();
+    let file = named.cloned().unwrap_or_else(|| "stead.kdl".into());
     // A file in another directory makes that directory the project's.
     let (folder_of_file, file) = match Path::new(&file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => (
@@ -303,6 +315,8 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
         None => (None, file),
     };
     let base = arguments.folder.clone().unwrap_or_else(|| PathBuf::from("."));
+    // Where a project is found by the name of its file, the further ones are beside it.
+    let beside = (arguments.folder.is_some() || folder_of_file.is_some()).then(|| base.clone());
     let folder = match (&arguments.folder, folder_of_file) {
         (_, Some(parent)) => base.join(parent),
         (Some(folder), None) => folder.clone(),
@@ -312,10 +326,12 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     let root = root.map(|root| std::path::absolute(&root).unwrap_or(root));
     let home = Home::find(root.as_deref());
     let folder = if folder.is_dir() { folder } else { deleted(&home, &folder, &file)? };
-    let choices = Choices { profiles: arguments.profiles.clone(), set };
+    let files = arguments.files.iter().skip(1).map(|file| from_folder(&folder, &beside.as_ref().unwrap_or(&folder).join(file)));
+    let files = files.collect::<Result<_>>()?;
+    let choices = Choices { files, profiles: profiles(&arguments.profiles)?, set };
+    let chosen = if named.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
     let named = folder.join(&file);
-    if arguments.file.is_none() || !engine::is_bundle(&named) {
-        let chosen = if arguments.file.is_some() { Chosen::ByPerson } else { Chosen::ByFolder };
+    if chosen == Chosen::ByFolder || !engine::is_bundle(&named) {
         return Ok(Context { ui, options: Options { home, folder, file, chosen, choices, checkout: None }, _apart: None });
     }
     let mut looked_into = None;
@@ -335,6 +351,29 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     };
     let options = Options { home, folder, file, chosen: Chosen::ByFolder, choices, checkout: None };
     Ok(Context { ui, options, _apart: looked_into.map(Apart::Bundle) })
+}
+
+/// The profiles that are chosen: those of the command line, else those of the environment.
+fn profiles(given: &[String]) -> Result<Vec<String>> {
+    let from_env = || match std::env::var_os("STEAD_PROFILE").map(std::ffi::OsString::into_string) {
+        None => Ok(String::new()),
+        Some(text) => text.map_err(|_| Error::new("STEAD_PROFILE is not text in UTF-8").usage()),
+    };
+    let all = if given.is_empty() { from_env()?.split(',').map(|name| name.trim().to_owned()).collect() } else { given.to_vec() };
+    // An empty name chooses none, in place of those of the environment.
+    Ok(all.into_iter().filter(|name| !name.is_empty()).collect())
+}
+
+/// The path of a further project file from the project's directory; one that is elsewhere stays absolute.
+fn from_folder(folder: &Path, file: &Path) -> Result<String> {
+    let whole = |path: &Path| std::path::absolute(path).map(|path| tidy(&path.to_string_lossy()));
+    let failed = || Error::new(format!("cannot tell where {} is", file.display()));
+    if file.to_str().is_none() {
+        return Err(Error::new(format!("the path {} is not text in UTF-8", file.display())).usage());
+    }
+    let (folder, file) = (whole(folder).map_err(|_| failed())?, whole(file).map_err(|_| failed())?);
+    let inside = file.strip_prefix(&folder).and_then(|rest| rest.strip_prefix('/'));
+    Ok(inside.map_or(file.clone(), str::to_owned))
 }
 
 /// A directory that is gone, if something of it is still there: that must be possible to list and to end.

@@ -1,6 +1,6 @@
 //! Starts projects when the machine boots: there is a systemd unit for each project.
 
-use super::{Converged, LoadedProject, Reporter, UpOptions, agree, up};
+use super::{Converged, LoadedProject, Options, Reporter, UpOptions, agree, up};
 use crate::model::{Context, Error, Name, Result};
 use crate::project::{Project, ReplicaId, Restart};
 use crate::sys;
@@ -12,17 +12,16 @@ use std::{fs, io};
 /// A project's unit.
 pub struct BootUnit<'a> {
     loaded: &'a LoadedProject,
-    /// The project file's name.
-    file: &'a str,
+    options: &'a Options,
     name: String,
     units: &'a Path,
 }
 
 impl<'a> BootUnit<'a> {
     /// The unit of a project, in a directory of units.
-    pub fn of(loaded: &'a LoadedProject, file: &'a str, units: &'a Path) -> Self {
+    pub fn of(loaded: &'a LoadedProject, options: &'a Options, units: &'a Path) -> Self {
         let name = format!("stead-{}-{}.service", loaded.project.name, loaded.instance.id);
-        Self { loaded, file, name, units }
+        Self { loaded, options, name, units }
     }
 
     fn link(&self) -> PathBuf {
@@ -61,7 +60,7 @@ impl<'a> BootUnit<'a> {
     /// unit is stopped, containers first end in order, and then what is left is killed (systemd.kill(5), KillMode).
     ///
     /// # Errors
-    /// Fails when a path cannot be written in a unit.
+    /// Fails when a path cannot be written in a unit, and when parameters have values of this command line only.
     pub fn text(&self) -> Result<String> {
         let program = std::env::current_exe().context(|| "cannot tell where this program is".into())?;
         let quoted = |path: &Path| -> Result<String> {
@@ -73,7 +72,20 @@ impl<'a> BootUnit<'a> {
         let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from);
         let root = root.map(|root| quoted(&root).map(|root| format!("Environment=STEAD_ROOT={root}\n"))).transpose()?;
         let folder = quoted(&self.loaded.instance.folder)?;
-        let base = format!("{} -C {folder} -f {}", quoted(&program)?, quoted(Path::new(self.file))?);
+        let choices = &self.options.choices;
+        if let Some(name) = choices.set.keys().next() {
+            let error = Error::new(format!("a unit would show everybody what `--set {name}=…` gives"));
+            return Err(error
+                .hint("give the parameter an `env=` and write its value into `.env` beside the project file")
+                .usage());
+        }
+        let mut base = format!("{} -C {folder}", quoted(&program)?);
+        for file in std::iter::once(&self.options.file).chain(&choices.files) {
+            base += &format!(" -f {}", quoted(Path::new(file))?);
+        }
+        for profile in &choices.profiles {
+            base += &format!(" --profile {}", quoted(Path::new(profile))?);
+        }
         Ok(format!(
             "# Written by `stead boot enable`; `stead boot disable` removes it.\n\
              [Unit]\nDescription=stead: {}\nAfter=network.target local-fs.target\nRequiresMountsFor={folder}\n\n\

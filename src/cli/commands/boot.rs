@@ -35,7 +35,7 @@ enum Action {
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     let loaded = context.project()?;
-    let unit = BootUnit::of(&loaded, &context.options.file, &arguments.units);
+    let unit = BootUnit::of(&loaded, &context.options, &arguments.units);
     match arguments.action {
         Action::Show => context.ui.result(unit.text()?),
         Action::Enable => {

@@ -8,6 +8,7 @@ use crate::model::{Context as _, Error, Name, Result};
 use crate::sys;
 use crate::watch::{Asker, Happened, Next, Reading, Session};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -230,9 +231,12 @@ fn detach(options: &UpOptions, context: &Context) -> Result<u8> {
     let choices = &context.options.choices;
     let mut command = Command::new(sys::own_program().context(|| "cannot protect this program's file".into())?);
     command.arg0("stead").arg("-C").arg(&instance.folder);
-    if context.options.file != "stead.kdl" {
-        command.arg("-f").arg(instance.folder.join(&context.options.file));
+    if context.options.file != "stead.kdl" || !choices.files.is_empty() {
+        let files = std::iter::once(&context.options.file).chain(&choices.files);
+        command.args(files.flat_map(|file| [OsString::from("-f"), instance.folder.join(file).into()]));
     }
+    // What was chosen is on its command line, all of it.
+    command.env_remove("STEAD_PROFILE");
     command.args(choices.profiles.iter().flat_map(|name| ["--profile", name]));
     command.args(choices.set.iter().flat_map(|(name, value)| ["--set".to_owned(), format!("{name}={value}")]));
     command.arg("watch");
