@@ -282,13 +282,22 @@ impl Planner<'_> {
         let gone: Vec<Name> =
             self.known.observed.record.networks.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
-            self.add(Symbol::Remove, Object::Network, name.as_str(), "", vec![cause("no container is on it any more")]);
+            let unchosen = self.unchosen("network", &name, &self.known.project.unchosen.networks);
+            let reason = unchosen.unwrap_or_else(|| cause("no container is on it any more"));
+            self.add(Symbol::Remove, Object::Network, name.as_str(), "", vec![reason]);
         }
     }
 
     /// Whether the state that a job would give to a volume is kept.
     fn is_kept(&self, wish: &Desired) -> bool {
         wish.seed.as_ref().is_some_and(|seed| seed.kept(self.known.observed).is_some())
+    }
+
+    /// The cause of a removal that only follows from which profiles are chosen.
+    fn unchosen(&self, kind: &'static str, name: &Name, all: &BTreeMap<Name, String>) -> Option<Cause> {
+        let profile = all.get(name)?;
+        let text = format!("added by profile {profile}, which is not chosen now");
+        Some(self.known.at(&NodePath::unchosen(kind, name), text))
     }
 
     /// Says what happens to containers, and in which turns; those that stand in for nobody are taken out of `desired`.
@@ -372,7 +381,8 @@ impl Planner<'_> {
             } else {
                 "no longer in the project file"
             };
-            let reason = self.known.at(&NodePath::container(&container).node("replicas"), text);
+            let unchosen = self.unchosen("container", &container, &self.known.project.unchosen.containers);
+            let reason = unchosen.unwrap_or_else(|| self.known.at(&NodePath::container(&container).node("replicas"), text));
             self.add(Symbol::Remove, object, &name, "", vec![reason]);
             self.deeds.insert(name, Deed::End);
         }

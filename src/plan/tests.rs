@@ -39,6 +39,7 @@ network "front"
 struct Host {
     text: String,
     env: BTreeMap<String, String>,
+    settings: BTreeMap<String, String>,
     choices: Choices,
     files: BTreeMap<String, String>,
     results: RefCell<BTreeMap<Digest, StepOutput>>,
@@ -56,6 +57,10 @@ impl Sources for Host {
 
     fn env(&self, name: &str) -> Option<std::ffi::OsString> {
         self.env.get(name).map(Into::into)
+    }
+
+    fn settings(&self) -> Result<BTreeMap<String, String>, String> {
+        Ok(self.settings.clone())
     }
 }
 
@@ -1347,4 +1352,42 @@ fn those_that_stand_in_wait_for_the_seed_and_have_no_say_in_it() {
     assert!(after("start web-2").contains("seed db"), "{:?}", after("start web-2"));
     let end = after("end web-1");
     assert!(end.contains("settle web-2") && end.contains("seed db"), "it goes on until then: {end:?}");
+}
+
+#[test]
+fn what_a_profile_added_is_removed_with_that_cause() {
+    let text =
+        format!("{SHOP}profile \"ci\" {{ network \"lab\"; container \"probe\" {{ image \"base\"; network \"lab\"; }} }}\n");
+    let mut host = Host::new(&text);
+    host.choices.profiles = vec!["ci".into()];
+    host.resolve("1");
+    host.converge();
+    assert_eq!(host.lines(), "");
+    host.choices.profiles.clear();
+    let lines = host.lines();
+    for line in [
+        "- Network lab [] <- added by profile ci, which is not chosen now (stead.kdl:23)",
+        "- Container probe-1 [] <- added by profile ci, which is not chosen now (stead.kdl:23)",
+    ] {
+        assert!(lines.contains(line), "{line}\n{lines}");
+    }
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    // Without the profile, it is gone from the file.
+    host.text = SHOP.to_owned();
+    assert!(host.lines().contains("- Container probe-1 [] <- no longer in the project file"), "{}", host.lines());
+}
+
+#[test]
+fn values_of_the_env_file_are_told_and_not_shown() {
+    let text = format!("param \"pw\" env=\"PW\" default=\"x\"\n{}", SHOP.replace("LEVEL=\"info\"", "LEVEL=\"${pw}\""));
+    let mut host = Host::new(&text);
+    host.settings = [("PW".to_owned(), "hunter2!".to_owned())].into();
+    host.resolve("1");
+    host.converge();
+    host.settings = [("PW".to_owned(), "another!".to_owned())].into();
+    let planned = host.planned();
+    let told: Vec<&str> = planned.plan.trust.iter().map(|mark| mark.text.as_str()).collect();
+    assert_eq!(told, ["reads the variable PW of `.env`"]);
+    let lines = host.lines();
+    assert!(lines.contains("env.LEVEL changed") && !lines.contains("another"), "{lines}");
 }

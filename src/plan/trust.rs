@@ -64,11 +64,12 @@ pub fn all_marks(project: &Project, places: &Locations, observed: &Observed) -> 
     of_project(project, places, observed).into_iter().chain(images).chain(containers).collect()
 }
 
-/// What the project as a whole reads: environment variables of the caller.
+/// What the project as a whole reads: environment variables of the caller, and of the file `.env`.
 pub fn of_project(project: &Project, places: &Locations, observed: &Observed) -> Vec<Mark> {
     let mut marks = Marks::of(project, places, observed, "project".into());
     for variable in project.variables.keys() {
-        let text = format!("reads the variable {variable} of your environment");
+        let from = if project.settings.contains_key(variable) { "`.env`" } else { "your environment" };
+        let text = format!("reads the variable {variable} of {from}");
         marks.add(Grade::Shown, MarkKind::Files, &NodePath::variable(variable), text);
     }
     marks.found

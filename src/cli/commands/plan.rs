@@ -1,9 +1,9 @@
 use super::super::Context;
 use super::super::ui::{outlook_text, plan_text};
 use crate::engine::{self, LoadedProject};
-use crate::model::Result;
+use crate::model::{Result, visible_line};
 use crate::plan::{Outlook, Plan, Planned};
-use crate::spec::Diagnostic;
+use crate::spec::{Choices, Diagnostic};
 use serde::Serialize;
 use serde_json::json;
 
@@ -51,6 +51,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
     if arguments.json {
         context.ui.json(&Foreseen { plan: &planned.plan, outlook: &outlook });
     } else {
+        tell_choices(&loaded, context);
         print(&planned.plan, context);
         if let Some(outlook) = &outlook {
             context.ui.result(outlook_text(outlook, &context.ui, context.ui.color_out, context.ui.columns_out()));
@@ -69,7 +70,9 @@ pub fn show_planned(planned: &Planned, context: &Context) -> Result<u8> {
 /// Shows a project's plan as text.
 pub fn show(loaded: &LoadedProject, context: &Context) -> Result<u8> {
     context.warn(loaded);
-    print(&engine::plan_only(loaded)?.plan, context);
+    let planned = engine::plan_only(loaded)?;
+    tell_choices(loaded, context);
+    print(&planned.plan, context);
     warn_of_vanished(loaded, context)?;
     Ok(0)
 }
@@ -79,6 +82,19 @@ fn warn_of_vanished(loaded: &LoadedProject, context: &Context) -> Result<()> {
         context.ui.warn(&warning);
     }
     Ok(())
+}
+
+/// Says what the project is made of besides its files: profiles, and values of parameters that are not their defaults.
+fn tell_choices(loaded: &LoadedProject, context: &Context) {
+    let Choices { profiles, .. } = &context.options.choices;
+    if !profiles.is_empty() {
+        context.ui.say(format!("profiles: {}", visible_line(&profiles.join(", "))));
+    }
+    let outside = loaded.project.parameters.iter().filter(|(_, source)| !source.is_of_project());
+    let values: Vec<String> = outside.map(|(name, source)| format!("{name} from {source}")).collect();
+    if !values.is_empty() {
+        context.ui.say(format!("parameters: {}", visible_line(&values.join(", "))));
+    }
 }
 
 fn print(plan: &Plan, context: &Context) {
