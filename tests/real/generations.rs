@@ -93,7 +93,12 @@ container "c" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; }"#,
     // One whose layers vanished in another way.
     world.write("app/x", "3");
     world.ok(&["up"]);
-    let newest = world.ok(&["show", "--resolved"]);
+    let present = world.ok(&["show", "--resolved", "--origin"]);
+    assert!(present.contains("project \"p\" // stead.kdl:1"), "{present}");
+    assert!(present.contains("    copy \"app\" to=\"/app\" // stead.kdl:2"), "{present}");
+    let history: serde_json::Value = serde_json::from_str(&world.ok(&["history", "--json"])).unwrap();
+    let newest = history["generations"].as_array().unwrap().last().unwrap()["generation"].to_string();
+    let newest = world.ok(&["show", "--resolved", &newest]);
     assert!(newest.contains("\"project\""), "{newest}");
     world.write("app/x", "4");
     world.ok(&["up"]);

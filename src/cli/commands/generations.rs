@@ -6,6 +6,7 @@ use super::allow::Allow;
 use crate::engine::{self, Generation, Instance, UpOptions};
 use crate::model::{Result, time_text, visible_line};
 use crate::project::looks_secret;
+use crate::spec::{self, Origins};
 use serde_json::json;
 use std::time::Instant;
 
@@ -19,16 +20,21 @@ pub struct History {
     json: bool,
 }
 
-/// Shows a generation: when, by whom, what changed, and which images its containers have.
+/// Shows a generation: when, by whom, what changed, and which images its containers have; or the project as it is resolved.
 ///
 /// Example: stead show 3
+/// Example: stead show --resolved --origin
 #[derive(clap::Args, Debug)]
 pub struct Show {
     /// Its number; the newest if not given.
     generation: Option<u64>,
-    /// Print the whole project as it was resolved, as JSON.
+    /// Print the project as its files are now, with includes, templates, profiles and parameters put together, as a project file;
+    /// with a number, the whole project of that generation, as JSON. Private values are not shown.
     #[arg(long)]
     resolved: bool,
+    /// Print behind each line which file and line it comes from.
+    #[arg(long, requires = "resolved", conflicts_with = "generation")]
+    origin: bool,
 }
 
 /// Shows what is different between two generations, in the words of the project.
@@ -127,7 +133,20 @@ fn facts(one: &Generation) -> serde_json::Value {
     })
 }
 
+/// Prints the project as its files are now.
+fn show_present(origins: Origins, context: &Context) -> Result<u8> {
+    let (text, project) = context.shown(engine::resolved(&context.options, origins))?;
+    // In the text, values are written with escapes.
+    let inner = |value: &str| spec::text(value).trim_matches('"').to_owned();
+    context.ui.keep_private(project.private().into_iter().map(|(name, value)| (name, inner(&value))).collect());
+    context.ui.result(context.ui.without_private(&text));
+    Ok(0)
+}
+
 pub fn show(arguments: &Show, context: &Context) -> Result<u8> {
+    if arguments.resolved && arguments.generation.is_none() {
+        return show_present(if arguments.origin { Origins::Shown } else { Origins::Hidden }, context);
+    }
     let one = engine::generation_meant(&context.instance()?, arguments.generation)?;
     context.ui.keep_private(one.project.private());
     if arguments.resolved {
