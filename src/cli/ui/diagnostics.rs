@@ -10,6 +10,7 @@ use std::fmt;
 struct Shown<'a> {
     found: &'a Diagnostic,
     source: Option<NamedSource<String>>,
+    severity: miette::Severity,
 }
 
 impl fmt::Debug for Shown<'_> {
@@ -28,7 +29,7 @@ impl std::error::Error for Shown<'_> {}
 
 impl Report for Shown<'_> {
     fn severity(&self) -> Option<miette::Severity> {
-        Some(if self.found.severity == Severity::Error { miette::Severity::Error } else { miette::Severity::Warning })
+        Some(self.severity)
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
@@ -42,7 +43,7 @@ impl Report for Shown<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = |place: &Location, text: Option<String>| LabeledSpan::new(text, place.offset, place.length);
         let here = span(&self.found.place, Some("here".into()));
-        // A second place in another file is shown as text.
+        // A second place in another file has a frame of its own.
         let other = self
             .found
             .other
@@ -82,11 +83,23 @@ pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: boo
     let mut out = String::new();
     for original in found {
         let one = shown(original, files);
-        let text = files.get(&original.place.file).map(|text| visible(text).into_owned());
-        let source = text.map(|text| NamedSource::new(&one.place.file, text));
-        let _ = handler.render_report(&mut out, &Shown { found: &one, source });
-        if let Some((place, says)) = one.other.as_ref().filter(|(place, _)| place.file != one.place.file) {
-            out.push_str(&format!("  {says}: {place}\n"));
+        let source = |file: &str, as_shown: &str| {
+            let text = files.get(file).map(|text| visible(text).into_owned());
+            text.map(|text| NamedSource::new(as_shown, text))
+        };
+        let severity = if one.severity == Severity::Error { miette::Severity::Error } else { miette::Severity::Warning };
+        let here = source(&original.place.file, &one.place.file);
+        let _ = handler.render_report(&mut out, &Shown { found: &one, source: here, severity });
+        let elsewhere = one.other.clone().zip(original.other.as_ref()).filter(|((place, _), _)| place.file != one.place.file);
+        if let Some(((place, says), (written, _))) = elsewhere {
+            match source(&written.file, &place.file) {
+                Some(source) => {
+                    let there = Diagnostic { message: says, place, other: None, help: None, ..one };
+                    let shown = Shown { found: &there, source: Some(source), severity: miette::Severity::Advice };
+                    let _ = handler.render_report(&mut out, &shown);
+                }
+                None => out.push_str(&format!("  {says}: {place}\n")),
+            }
         }
         out.push('\n');
     }
@@ -96,6 +109,22 @@ pub fn render(found: &[Diagnostic], files: &BTreeMap<String, String>, color: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_place_in_another_file_is_shown_there() {
+        let place = |file: &str| Location { file: file.into(), line: 1, offset: 0, length: 3 };
+        let found = [Diagnostic::error("x", place("a.kdl"), "wrong").other(place("b.kdl"), "used here").help("mend it")];
+        let both = BTreeMap::from([("a.kdl".to_owned(), "one 1".to_owned()), ("b.kdl".to_owned(), "two 2".to_owned())]);
+        let out = render(&found, &both, false, true);
+        let out = out.as_safe();
+        assert!(
+            out.contains("one 1") && out.contains("two 2") && out.contains("used here") && out.contains("[b.kdl:1:1]"),
+            "{out}"
+        );
+        assert_eq!(out.matches("mend it").count(), 1, "{out}");
+        let one = BTreeMap::from([("a.kdl".to_owned(), "one 1".to_owned())]);
+        assert!(render(&found, &one, false, true).as_safe().contains("  used here: b.kdl:1\n"));
+    }
 
     #[test]
     fn a_hostile_line_is_shown_and_still_pointed_at() {
