@@ -4,7 +4,8 @@
 pub const EXIT_CODES: &str = "exit-codes";
 
 /// The pages, by the names of their files.
-const PAGES: &[(&str, &str)] = &[("direnv", include_str!("../../docs/direnv.md"))];
+const PAGES: &[(&str, &str)] =
+    &[("direnv", include_str!("../../docs/direnv.md")), ("reuse", include_str!("../../docs/reuse.md"))];
 
 /// The names of all topics.
 pub fn names() -> impl Iterator<Item = &'static str> {
