@@ -36,6 +36,7 @@ mod peers;
 mod places;
 mod registries;
 mod registry;
+mod reuse;
 mod security;
 mod seeds;
 mod services;
