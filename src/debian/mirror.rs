@@ -159,7 +159,7 @@ fn configured(path: &Path) -> Result<Vec<Origin>> {
     let failed = || format!("cannot use {}", path.display());
     let Some(text) = text(path)? else { return Ok(Vec::new()) };
     let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
-    let document = kdl_text::read(&text, limits).map_err(|_| Error::new("it is not KDL")).context(failed)?.document;
+    let document = kdl_text::read(&text, limits).map_err(|_| Error::new("it is not KDL")).context(failed)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let nodes = document.nodes().iter().filter(|node| node.name().value() == "mirror");
     let named = nodes.flat_map(|node| node.entries()).filter_map(|entry| entry.value().as_string());

@@ -88,7 +88,7 @@ pub fn parse(text: &str) -> Result<Lock, LockError> {
         let message = "a merge left its conflict markers here; take either side, then run `stead update`".into();
         return Err(LockError { line: at + 1, message });
     }
-    let document = kdl_text::read(text, LIMITS).map(|read| read.document).map_err(|wrong| {
+    let document = kdl_text::read(text, LIMITS).map_err(|wrong| {
         let first = wrong.first();
         let message = match first.filter(|first| matches!(first.kind, Kind::TooDeep | Kind::TooMany)) {
             Some(first) => format!("{}, and no lock is like that; restore the file from git", first.message),
@@ -192,7 +192,7 @@ fn suite(node: &KdlNode, line_of: &impl Fn(usize) -> usize) -> Option<Result<(St
 
 /// The line of a package of a suite in the text of a lock.
 pub fn line_of(text: &str, suite: &str, key: &str) -> Option<usize> {
-    let document = kdl_text::read(text, LIMITS).ok()?.document;
+    let document = kdl_text::read(text, LIMITS).ok()?;
     let suites = document.nodes().iter().filter(|node| node.name().value() == "suite" && word(node, 0).as_deref() == Some(suite));
     let packages = suites.filter_map(KdlNode::children).flat_map(KdlDocument::nodes);
     let found = packages

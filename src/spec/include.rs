@@ -78,7 +78,10 @@ impl<'a> Reading<'a> {
             self.too_much(start, format!("the files of a project have at most {most} together"));
             return Vec::new();
         }
-        let parsed = parse(file, &text, self.sink);
+        let parsed = match self.sources.memory() {
+            Some(memory) => memory.parse(file, &text, self.sink),
+            None => parse(file, &text, self.sink),
+        };
         self.parts += parsed.iter().map(Tree::parts).sum::<usize>();
         if self.parts > bounds::PROJECT_PARTS {
             let message = format!("the files of a project have at most {} nodes and values together", bounds::PROJECT_PARTS);

@@ -38,6 +38,7 @@ pub use reference::{reference, schema};
 pub use resolved::Origins;
 #[cfg(test)]
 pub use sample::project_of;
+pub use tree::Memory;
 
 use crate::project::{Locations, Outside, Project};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,10 @@ pub trait Sources {
     /// A sentence saying why it cannot be read or understood.
     fn settings(&self) -> Result<BTreeMap<String, String>, String> {
         Ok(BTreeMap::new())
+    }
+    /// What was parsed before, if somebody keeps it.
+    fn memory(&self) -> Option<&Memory> {
+        None
     }
     /// What images inherit that start from an image from elsewhere; `None` while that is not known yet.
     fn outside(&self, _: &Outside) -> Option<Inherited> {

@@ -361,7 +361,12 @@ fn every_byte_of_a_file_is_a_node_or_space_or_a_comment() {
     }
     /// Checks that there is nothing but space, comments, ends of nodes and parts behind `/-`.
     fn between(text: &str) {
-        let plain = crate::model::kdl_text::recover(text, crate::model::kdl_text::Limits { nesting: 9, parts: 99 }).plain;
+        let plain = crate::model::kdl_text::recover(
+            text,
+            crate::model::kdl_text::Limits { nesting: 9, parts: 99 },
+            &mut Default::default(),
+        )
+        .plain;
         assert!(plain.chars().all(|c| c.is_whitespace() || c == ';'), "{text:?}");
     }
     for text in [

@@ -6,9 +6,11 @@
 //! space and comments between two of them.
 
 use super::diagnose::{Diagnostic, Sink};
-use crate::model::kdl_text::{self, Kind, Limits, Wrong};
+use crate::model::kdl_text::{self, Kind, Known, Limits, Wrong};
 use crate::model::{Location, bounds};
 use kdl::{KdlNode, KdlValue};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The longest file that is read, in bytes.
@@ -133,8 +135,23 @@ impl<'a> Text<'a> {
     }
 }
 
+/// What was parsed of each file before, for a caller that reads the same files again and again.
+#[derive(Debug, Default)]
+pub struct Memory(RefCell<BTreeMap<String, Known>>);
+
+impl Memory {
+    /// As [`parse`], but what did not change since the last time is not parsed again.
+    pub fn parse(&self, file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
+        parse_again(file, text, sink, self.0.borrow_mut().entry(file.to_owned()).or_default())
+    }
+}
+
 /// Parses a file's nodes, as far as its syntax is right; the sink gets the errors and the lost ranges.
 pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
+    parse_again(file, text, sink, &mut Known::default())
+}
+
+fn parse_again(file: &str, text: &str, sink: &mut Sink, known: &mut Known) -> Vec<Tree> {
     let source = Text::new(file, text);
     if text.len() > LONGEST {
         sink.push(
@@ -148,7 +165,8 @@ pub fn parse(file: &str, text: &str, sink: &mut Sink) -> Vec<Tree> {
         sink.lose(file, std::iter::once(0..text.len()));
         return Vec::new();
     }
-    let read = kdl_text::recover(text, Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS });
+    let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
+    let read = kdl_text::recover(text, limits, known);
     if !read.wrong.is_empty() && text.trim_start().starts_with('{') {
         let at = text.find('{').unwrap_or(0);
         let diagnostic = Diagnostic::error("syntax", source.place(at, 1), "this looks like JSON; a project file is KDL");

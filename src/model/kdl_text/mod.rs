@@ -13,7 +13,7 @@ mod slips;
 mod token;
 
 pub use pieces::{Piece, Token, pieces};
-pub use recover::recover;
+pub use recover::{Known, recover};
 
 use kdl::KdlDocument;
 use token::{is_newline, is_space};
@@ -69,14 +69,6 @@ impl Wrong {
     }
 }
 
-/// A text that was read.
-#[derive(Debug)]
-pub struct Read {
-    pub document: KdlDocument,
-    /// The text with blanks in place of what has no meaning; all other bytes are where they were.
-    pub plain: String,
-}
-
 /// The most errors that are reported for one text.
 const ERRORS: usize = 16;
 
@@ -84,9 +76,9 @@ const ERRORS: usize = 16;
 ///
 /// # Errors
 /// Returns the errors in the text, at least one and at most sixteen.
-pub fn read(text: &str, limits: Limits) -> Result<Read, Vec<Wrong>> {
-    let plain = plain(text, limits)?;
-    document(&plain).map(|document| Read { document, plain })
+pub fn read(text: &str, limits: Limits) -> Result<KdlDocument, Vec<Wrong>> {
+    let (plain, _) = plain(text, limits)?;
+    document(&plain)
 }
 
 fn document(plain: &str) -> Result<KdlDocument, Vec<Wrong>> {
@@ -101,14 +93,16 @@ fn document(plain: &str) -> Result<KdlDocument, Vec<Wrong>> {
     })
 }
 
-/// A text with blanks in place of comments, of parts behind `/-`, and of escaped line ends.
-fn plain(text: &str, limits: Limits) -> Result<String, Vec<Wrong>> {
+/// A text with blanks in place of comments, of parts behind `/-`, and of escaped line ends; and where its outermost nodes
+/// end.
+fn plain(text: &str, limits: Limits) -> Result<(String, Vec<usize>), Vec<Wrong>> {
     let mut scanner = Scanner::new(text, limits);
     scanner.document();
     if !scanner.wrong.is_empty() {
         return Err(scanner.wrong);
     }
-    scanner.plain().map_err(|wrong| vec![wrong])
+    let plain = scanner.plain().map_err(|wrong| vec![wrong])?;
+    Ok((plain, scanner.ends))
 }
 
 /// A node that is being read.
@@ -152,6 +146,8 @@ struct Scanner<'t> {
     begun: usize,
     right: Option<(Node, usize)>,
     recovery: Option<recover::Recovery>,
+    /// Where outermost nodes end: the text can be parsed piece by piece.
+    ends: Vec<usize>,
 }
 
 type Step<T = ()> = Result<T, Wrong>;
@@ -159,7 +155,7 @@ type Step<T = ()> = Result<T, Wrong>;
 impl<'t> Scanner<'t> {
     fn new(text: &'t str, limits: Limits) -> Self {
         let (open, blank, wrong) = (Vec::new(), Vec::new(), Vec::new());
-        Self { text, at: 0, limits, parts: 0, open, blank, wrong, begun: 0, right: None, recovery: None }
+        Self { text, at: 0, limits, parts: 0, open, blank, wrong, begun: 0, right: None, recovery: None, ends: Vec::new() }
     }
 
     /// The text with its blank ranges filled.
@@ -189,6 +185,7 @@ impl<'t> Scanner<'t> {
         }
         loop {
             match self.node() {
+                Ok(true) if self.open.is_empty() => self.ends.push(self.at),
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(wrong) => {

@@ -4,15 +4,17 @@
 //! without an end is taken to end before the next node that begins in the first column.
 
 use super::token::is_newline;
-use super::{Block, Kind, Limits, Node, Open, Scanner, Wrong, document, read};
+use super::{Block, ERRORS, Kind, Limits, Node, Open, Scanner, Wrong, document, plain};
 use kdl::KdlDocument;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What could be read, and what is wrong with the rest.
 #[derive(Debug)]
 pub struct Recovered {
     /// The documents, each with the range of bytes that it was read from.
-    pub parts: Vec<(Range<usize>, KdlDocument)>,
+    pub parts: Vec<(Range<usize>, Arc<KdlDocument>)>,
     /// The text with blanks in place of what has no meaning or is wrong; all other bytes are where they were.
     pub plain: String,
     /// The errors, at most sixteen.
@@ -31,13 +33,69 @@ pub(super) struct Recovery {
     cuts: Vec<(usize, usize)>,
 }
 
-/// Reads as much of a text as possible.
-pub fn recover(text: &str, limits: Limits) -> Recovered {
-    let wrong = match read(text, limits) {
-        Ok(read) => {
-            let (wrong, lost) = (Vec::new(), Vec::new());
-            return Recovered { parts: vec![(0..text.len(), read.document)], plain: read.plain, wrong, lost };
+/// The pieces of a text as they were parsed, by their plain text. Parsing is what takes the time of reading, and from one
+/// keystroke to the next all pieces but one are the same.
+#[derive(Debug, Default)]
+pub struct Known {
+    before: HashMap<String, Arc<KdlDocument>>,
+    now: HashMap<String, Arc<KdlDocument>>,
+}
+
+impl Known {
+    fn document(&mut self, plain: &str) -> Result<Arc<KdlDocument>, Vec<Wrong>> {
+        if let Some(document) = self.now.get(plain) {
+            return Ok(document.clone());
         }
+        let document = match self.before.remove(plain) {
+            Some(document) => document,
+            None => Arc::new(document(plain)?),
+        };
+        self.now.insert(plain.to_owned(), document.clone());
+        Ok(document)
+    }
+
+    /// Forgets what the text that was just read no longer has.
+    fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+}
+
+/// Reads as much of a text as possible; what was read before is not parsed again.
+pub fn recover(text: &str, limits: Limits, known: &mut Known) -> Recovered {
+    let recovered = read_pieces(text, limits, known);
+    known.turn();
+    recovered
+}
+
+/// The pieces of a range that end where outermost nodes end.
+fn pieces(range: Range<usize>, ends: &[usize]) -> Vec<Range<usize>> {
+    let mut from = range.start;
+    let first = ends.partition_point(|end| *end <= range.start);
+    let within = ends[first..].iter().copied().take_while(|end| *end < range.end);
+    let all = within.chain(std::iter::once(range.end)).map(|end| std::mem::replace(&mut from, end)..end);
+    all.collect()
+}
+
+/// Reads a text without errors.
+fn whole(text: &str, limits: Limits, known: &mut Known) -> Result<Recovered, Vec<Wrong>> {
+    let (plain, ends) = plain(text, limits)?;
+    let (mut parts, mut wrong) = (Vec::new(), Vec::new());
+    for piece in pieces(0..plain.len(), &ends) {
+        match known.document(&plain[piece.clone()]) {
+            Ok(document) => parts.push((piece, document)),
+            Err(found) => wrong.extend(found.into_iter().map(|one| Wrong { offset: piece.start + one.offset, ..one })),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(Recovered { parts, plain, wrong, lost: Vec::new() });
+    }
+    wrong.truncate(ERRORS);
+    Err(wrong)
+}
+
+fn read_pieces(text: &str, limits: Limits, known: &mut Known) -> Recovered {
+    let wrong = match whole(text, limits, known) {
+        Ok(recovered) => return recovered,
         Err(wrong) => wrong,
     };
     let all = || std::iter::once(0..text.len()).collect();
@@ -62,9 +120,12 @@ pub fn recover(text: &str, limits: Limits) -> Recovered {
     let (Ok(plain), Some(recovery), false) = (scanner.plain(), scanner.recovery, stopped) else { return nothing(wrong) };
     let (mut parts, mut from, mut lost) = (Vec::new(), 0, recovery.lost);
     for (end, open) in recovery.cuts {
-        match document(&format!("{}{}", &plain[from..end], "}".repeat(open))) {
-            Ok(document) => parts.push((from..end, document)),
-            Err(_) => lost.push(from..end),
+        for piece in pieces(from..end, &scanner.ends) {
+            let closed = if piece.end == end { "}".repeat(open) } else { String::new() };
+            match known.document(&format!("{}{closed}", &plain[piece.clone()])) {
+                Ok(document) => parts.push((piece, document)),
+                Err(_) => lost.push(piece),
+            }
         }
         from = end;
     }

@@ -28,10 +28,11 @@ fn legal_texts_come_through() {
     ] {
         assert_eq!(told(text), Vec::<String>::new(), "{text:?}");
     }
-    let read = read("a /- 1 /* x */ 2 // c\n/- b { c }\nd", LIMITS).unwrap();
-    let names: Vec<&str> = read.document.nodes().iter().map(|node| node.name().value()).collect();
-    assert_eq!((names, read.document.nodes()[0].entries().len()), (vec!["a", "d"], 1));
-    assert_eq!(read.plain, "a              2     \n          \nd");
+    let text = "a /- 1 /* x */ 2 // c\n/- b { c }\nd";
+    let read = read(text, LIMITS).unwrap();
+    let names: Vec<&str> = read.nodes().iter().map(|node| node.name().value()).collect();
+    assert_eq!((names, read.nodes()[0].entries().len()), (vec!["a", "d"], 1));
+    assert_eq!(plain(text, LIMITS).unwrap().0, "a              2     \n          \nd");
 }
 
 #[test]
@@ -196,11 +197,17 @@ fn the_crate_agrees() {
     let mut well_formed = 0;
     for _ in 0..200_000 {
         let text: String = (0..=next(10)).map(|_| parts[next(parts.len())]).collect();
-        if let Ok(plain) = plain(&text, LIMITS) {
+        if let Ok((plain, _)) = plain(&text, LIMITS) {
             well_formed += 1;
             #[expect(clippy::disallowed_methods, reason = "the test compares with this parser")]
-            let agrees = KdlDocument::parse_v2(&plain).is_ok();
-            assert!(agrees, "{text:?} is {plain:?}");
+            let whole = KdlDocument::parse_v2(&plain);
+            assert!(whole.is_ok(), "{text:?} is {plain:?}");
+            // Piece by piece, it is the same.
+            let read = recover(&text, LIMITS, &mut Known::default());
+            let pieces: Vec<_> = read.parts.iter().flat_map(|(_, part)| part.nodes()).map(|node| node.name().value()).collect();
+            let whole = whole.unwrap();
+            let names: Vec<_> = whole.nodes().iter().map(|node| node.name().value()).collect();
+            assert_eq!((pieces, read.wrong), (names, Vec::new()), "{text:?}");
         }
     }
     assert!(well_formed > 10_000, "{well_formed}");
@@ -216,7 +223,7 @@ fn kept(text: &str) -> String {
         };
         nodes.iter().map(one).collect::<Vec<_>>().join("; ")
     }
-    let read = recover(text, LIMITS);
+    let read = recover(text, LIMITS, &mut Known::default());
     assert_eq!(read.wrong.is_empty(), read.lost.is_empty(), "{text:?}");
     read.parts.iter().map(|(_, part)| show(part.nodes())).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
@@ -248,7 +255,7 @@ fn what_is_wrong_costs_the_rest_of_its_line() {
         assert_eq!(kept(text), want, "{text:?}");
     }
     let deep = "a {".repeat(100);
-    assert!(recover(&deep, LIMITS).parts.is_empty(), "nothing is recovered when a limit is exceeded");
+    assert!(recover(&deep, LIMITS, &mut Known::default()).parts.is_empty(), "nothing is recovered when a limit is exceeded");
 }
 
 #[test]
@@ -262,8 +269,22 @@ fn recovery_has_the_bounds_of_reading() {
         "}\n".repeat(100_000),
         " a{".repeat(100),
     ] {
-        let read = recover(&text, Limits { nesting: 32, parts: 100_000 });
+        let read = recover(&text, Limits { nesting: 32, parts: 100_000 }, &mut Known::default());
         assert!(!read.wrong.is_empty() && read.wrong.len() <= ERRORS, "{}", read.wrong.len());
         assert!(read.lost.windows(2).all(|two| two[0].end < two[1].start), "in order, and apart");
+    }
+}
+
+#[test]
+fn what_was_read_before_makes_no_difference() {
+    let text = "a 1 {\n  b \"x\" // c\n}\nd; e k=#true\na 1 {\n  b \"x\" // c\n}\n/- f {\n g }\nh \"\"\"\n  i\n  \"\"\" j\n";
+    let mut known = Known::default();
+    let shown = |read: &recover::Recovered| format!("{:?} {:?} {:?} {:?}", read.parts, read.plain, read.wrong, read.lost);
+    // Somebody types the text, then takes something out of its middle.
+    let typed = (0..=text.len()).filter(|end| text.is_char_boundary(*end)).map(|end| text[..end].to_owned());
+    let taken = (0..30).map(|length| format!("{}{}", &text[..5], &text[5 + length..]));
+    for text in typed.chain(taken) {
+        let (again, anew) = (recover(&text, LIMITS, &mut known), recover(&text, LIMITS, &mut Known::default()));
+        assert_eq!(shown(&again), shown(&anew), "{text:?}");
     }
 }

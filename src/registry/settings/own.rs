@@ -47,7 +47,7 @@ impl Own<'_> {
 
     fn document(&self) -> Result<KdlDocument> {
         let limits = Limits { nesting: bounds::NESTING, parts: bounds::PROJECT_PARTS };
-        kdl_text::read(self.text, limits).map(|read| read.document).map_err(|wrong| {
+        kdl_text::read(self.text, limits).map_err(|wrong| {
             let first = wrong.first();
             let error =
                 self.error(first.map_or(0, |found| found.offset), first.map_or("this is not KDL", |found| &found.message));
