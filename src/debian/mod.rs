@@ -14,6 +14,7 @@ mod inside;
 mod keys;
 mod ldcache;
 mod mirror;
+mod names;
 mod order;
 mod release;
 mod resolve;
@@ -34,6 +35,7 @@ pub use ldcache::soname;
 #[doc(hidden)]
 pub use mirror::{Archive, Need};
 pub use mirror::{Mirrors, Settings};
+pub use names::listed;
 pub use order::{Needs, Order, order};
 #[doc(hidden)]
 pub use release::Release;

@@ -32,9 +32,9 @@ mod volumes;
 mod why;
 
 pub use crate::instance::{
-    Answer, Chosen, Generation, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, UpOptions,
-    agree, all_instances, allow, allowed, claim_watch, end_watcher, findings, generations, load, read_lock, resolved, revoke,
-    texts, watch_log, watcher,
+    Answer, Chosen, Generation, Instance, LoadError, LoadedProject, Options, Outcome, Progress, Question, Reporter, Unsaved,
+    UpOptions, agree, all_instances, allow, allowed, claim_watch, end_watcher, findings, findings_among, generations, load,
+    read_lock, resolved, revoke, texts, watch_log, watcher,
 };
 pub use crate::library::{
     change, compare, components, find_image, full_name, history, import, known_images, load_archive, login, logout, names, pull,

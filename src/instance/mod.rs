@@ -18,6 +18,7 @@ mod paths;
 mod project;
 mod report;
 mod source;
+mod unsaved;
 mod watcher;
 mod written;
 
@@ -34,4 +35,5 @@ pub use project::{
 };
 pub use report::{Answer, Failure, Outcome, Progress, Question, Reporter, UpOptions};
 pub use source::SourceFiles;
+pub use unsaved::{Unsaved, findings_among};
 pub use watcher::{claim_watch, end_watcher, watch_log, watcher};

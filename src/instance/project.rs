@@ -89,7 +89,7 @@ struct Kept {
 }
 
 /// The project's directory, and what the lock file and the store know of images from elsewhere.
-struct Disk<'a> {
+pub(super) struct Disk<'a> {
     options: &'a Options,
     files: ProjectFiles,
     instance: &'a Instance,
@@ -104,7 +104,7 @@ const SETTINGS: &str = ".env";
 const NONE: &BTreeMap<String, String> = &BTreeMap::new();
 
 impl<'a> Disk<'a> {
-    fn new(options: &'a Options, instance: &'a Instance) -> Result<Self> {
+    pub(super) fn new(options: &'a Options, instance: &'a Instance) -> Result<Self> {
         Ok(Self { options, files: project_files(options.source())?, instance, instead: NONE })
     }
 
@@ -190,12 +190,16 @@ pub fn findings_if(options: &Options, instead: &BTreeMap<String, String>) -> Res
     exists(options)?;
     let instance = options.instance();
     let disk = Disk { instead, ..Disk::new(options, &instance)? };
-    let mut loaded = spec::load(&options.file, &options.choices, &disk);
+    Ok(with_facts(spec::load(&options.file, &options.choices, &disk), options))
+}
+
+/// Adds what only the machine tells: files that are not there, and name servers that nobody reaches.
+pub(super) fn with_facts(mut loaded: Loaded, options: &Options) -> Loaded {
     if let Ok(project) = &loaded.project {
         loaded.diagnostics.extend(absent(project, &loaded.places, &[options.source(), &options.folder]));
         loaded.diagnostics.extend(nameless(project, &loaded.places));
     }
-    Ok(loaded)
+    loaded
 }
 
 /// The texts of the project file and of the files that it includes.
@@ -222,7 +226,8 @@ pub fn resolved(options: &Options, origins: Origins) -> Result<(String, Project)
     }
 }
 
-fn exists(options: &Options) -> Result<()> {
+/// Fails when there is no project file.
+pub(super) fn exists(options: &Options) -> Result<()> {
     if !options.source().join(&options.file).exists() {
         return Err(Error::new(format!("there is no {} in {}", options.file, options.folder.display()))
             .hint("go to the project's directory, or name it with -C DIR; a first file needs: project \"NAME\""));
