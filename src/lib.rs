@@ -26,6 +26,7 @@
 //! | floor | room | owns |
 //! | --- | --- | --- |
 //! | 6 | [`cli`] | the commands: parse the arguments, make one call, print; all output goes through one object in `cli/ui` |
+//! | 6 | [`lsp`] | the language server: what an editor asks about project files; it writes nothing |
 //! | 5 | [`engine`] | every operation that a user or a program can ask for |
 //! | 4 | [`watch`] | file events → files written into containers, restarts, or a new plan |
 //! | 4 | [`reconcile`] | runs a plan's tasks, by one scheduler; keeps the record |
@@ -67,7 +68,7 @@
 //! | why something is collected, or kept | `store/collect.rs` roots and collection, `store/lease.rs` what is in use, `library/tags.rs` what tags keep |
 //! | what an ordinary user may do | `cli/commands/mod.rs` what is refused, `cli/commands/doctor.rs` what is reported about it |
 //! | where Compose files would come in | `project/mod.rs` what a project is, `spec/mod.rs` the interface of a front end, `instance/project.rs` its caller |
-//! | where a language server would come in | `spec/mod.rs` what is found in a text, `spec/tree.rs` places, `spec/grammar.rs` the words |
+//! | what an editor shows | `lsp/mod.rs` the features, `lsp/scan/mod.rs` what is where in a text, `lsp/work.rs` diagnostics |
 //! | where a REST API would come in | `engine/mod.rs` the operations, `monitor/mod.rs` the requests to a running container, `store/mod.rs` collection |
 //!
 //! # Words
@@ -141,6 +142,8 @@ mod instance;
 #[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod library;
 mod lock;
+#[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
+mod lsp;
 mod model;
 #[allow(clippy::disallowed_methods, reason = "this room works on the machine itself")]
 mod monitor;

@@ -34,11 +34,17 @@ pub use diagnose::{Diagnostic, Severity, has_errors};
 pub use edit::{Edit, NewContainer, add_container, add_packages, set};
 pub use format::format;
 pub use paths::tidy;
-pub use reference::{reference, schema};
+pub use reference::{kind_text, reference, schema};
 pub use resolved::Origins;
 #[cfg(test)]
 pub use sample::project_of;
 pub use tree::Memory;
+
+/// The grammar, for those who need to know what may be written where.
+pub mod table {
+    pub use super::grammar::{Kind, Node, Prop, row};
+    pub use super::language::TOP;
+}
 
 use crate::project::{Locations, Outside, Project};
 use serde::{Deserialize, Serialize};

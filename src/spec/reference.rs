@@ -57,21 +57,26 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
     for arg in node.args {
         rows.push((
             arg.name.to_owned(),
-            kind(arg.kind),
+            kind_text(arg.kind),
             (if arg.required { "required" } else { "optional" }).to_owned(),
             String::from("argument"),
         ));
     }
     if let Some(rest) = node.rest {
-        rows.push((format!("{}…", rest.name), kind(rest.kind), "optional".to_owned(), "further arguments".into()));
+        rows.push((format!("{}…", rest.name), kind_text(rest.kind), "optional".to_owned(), "further arguments".into()));
     }
     for prop in node.props {
         let default = prop.default.map(|default| format!("else {}", default.written()));
         let given = if prop.required { "required" } else { "optional" };
-        rows.push((format!("{}=", prop.name), kind(prop.kind), default.unwrap_or_else(|| given.to_owned()), prop.doc.into()));
+        rows.push((
+            format!("{}=", prop.name),
+            kind_text(prop.kind),
+            default.unwrap_or_else(|| given.to_owned()),
+            prop.doc.into(),
+        ));
     }
     if let Some(free) = node.free {
-        rows.push(("NAME=".into(), kind(free), "optional".to_owned(), "names of your choosing".into()));
+        rows.push(("NAME=".into(), kind_text(free), "optional".to_owned(), "names of your choosing".into()));
     }
     if !rows.is_empty() {
         out.push_str("\n| | value | | |\n| --- | --- | --- | --- |\n");
@@ -84,7 +89,8 @@ fn section(node: &Node, level: usize, path: &str, out: &mut String) {
     }
 }
 
-fn kind(kind: Kind) -> String {
+/// What a value may be, in words.
+pub fn kind_text(kind: Kind) -> String {
     match kind {
         Kind::Text => "text".into(),
         Kind::Program => "program".into(),
@@ -137,10 +143,10 @@ fn node_schema(node: &Node) -> Value {
         "many": node.many,
         "supported": !node.later,
         "default": node.default.map(|default| default.written()).filter(|default| !default.is_empty()),
-        "arguments": node.args.iter().map(|arg| json!({"name": arg.name, "kind": kind(arg.kind), "required": arg.required})).collect::<Vec<_>>(),
-        "further": node.rest.map(|rest| json!({"name": rest.name, "kind": kind(rest.kind)})),
-        "properties": node.props.iter().map(|prop| json!({"name": prop.name, "kind": kind(prop.kind), "required": prop.required, "default": prop.default.map(|default| default.written()), "doc": prop.doc})).collect::<Vec<_>>(),
-        "free": node.free.map(kind),
+        "arguments": node.args.iter().map(|arg| json!({"name": arg.name, "kind": kind_text(arg.kind), "required": arg.required})).collect::<Vec<_>>(),
+        "further": node.rest.map(|rest| json!({"name": rest.name, "kind": kind_text(rest.kind)})),
+        "properties": node.props.iter().map(|prop| json!({"name": prop.name, "kind": kind_text(prop.kind), "required": prop.required, "default": prop.default.map(|default| default.written()), "doc": prop.doc})).collect::<Vec<_>>(),
+        "free": node.free.map(kind_text),
         "children": node.children.iter().map(node_schema).collect::<Vec<_>>(),
     })
 }

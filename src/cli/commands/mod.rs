@@ -27,6 +27,7 @@ mod images;
 mod inspect;
 mod kill;
 mod logs;
+mod lsp;
 mod man;
 mod metrics;
 mod names;
@@ -128,6 +129,7 @@ pub enum Command {
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     Schema(schema::Arguments),
+    Lsp(lsp::Arguments),
     Help(help::Arguments),
     #[command(hide = true)]
     Man(man::Arguments),
@@ -151,7 +153,7 @@ impl Command {
     pub fn bundles(&self) -> Bundles {
         match self {
             Self::Check(_) | Self::Graph(_) => Bundles::LookInto,
-            Self::Plan(_) | Self::Status(_) | Self::Why(_) => Bundles::TakenIn,
+            Self::Plan(_) | Self::Status(_) | Self::Why(_) | Self::Lsp(_) => Bundles::TakenIn,
             Self::Fmt(_) | Self::Add(_) | Self::Set(_) => Bundles::Refuse,
             _ => Bundles::TakeIn,
         }
@@ -197,6 +199,7 @@ impl Command {
                 | Self::Plan(_)
                 | Self::Completions(_)
                 | Self::Schema(_)
+                | Self::Lsp(_)
                 | Self::Help(_)
                 | Self::Man(_)
                 | Self::Convert(_)
@@ -231,6 +234,7 @@ impl Command {
             Self::Plan(arguments) => plan::run(&arguments, context),
             Self::Completions(arguments) => completions::run(&arguments, context),
             Self::Schema(arguments) => schema::run(&arguments, context),
+            Self::Lsp(arguments) => lsp::run(&arguments, context),
             Self::Help(arguments) => help::run(&arguments, context),
             Self::Man(arguments) => man::run(&arguments, context),
             Self::Convert(arguments) => convert::run(&arguments, context),
