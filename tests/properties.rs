@@ -321,7 +321,7 @@ fn meaning(text: &str) -> String {
         };
         nodes.iter().map(one).collect()
     }
-    shown(kdl_text::read(text, LIMITS).unwrap().document.nodes())
+    shown(kdl_text::read(text, LIMITS).unwrap().nodes())
 }
 
 proptest! {

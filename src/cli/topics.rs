@@ -4,8 +4,11 @@
 pub const EXIT_CODES: &str = "exit-codes";
 
 /// The pages, by the names of their files.
-const PAGES: &[(&str, &str)] =
-    &[("direnv", include_str!("../../docs/direnv.md")), ("reuse", include_str!("../../docs/reuse.md"))];
+const PAGES: &[(&str, &str)] = &[
+    ("direnv", include_str!("../../docs/direnv.md")),
+    ("lsp", include_str!("../../docs/lsp.md")),
+    ("reuse", include_str!("../../docs/reuse.md")),
+];
 
 /// The names of all topics.
 pub fn names() -> impl Iterator<Item = &'static str> {

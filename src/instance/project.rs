@@ -43,7 +43,7 @@ impl Options {
         self.chosen == Chosen::ByPerson && (path == self.file || self.choices.files.iter().any(|file| file == path))
     }
 
-    fn instance(&self) -> Instance {
+    pub(super) fn instance(&self) -> Instance {
         Instance { checkout: self.checkout.clone(), ..Instance::new(&self.home, &self.folder, &self.file) }
     }
 }

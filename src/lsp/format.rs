@@ -1,16 +1,15 @@
 //! Formatting: the smallest edit that makes a text what the formatter says.
 
+use crate::spec;
 use std::ops::Range;
 
-/// Formats a text; `None` if it cannot be formatted as it is.
-pub type Formatter = fn(&str) -> Option<String>;
+/// What to change in a text so that it is formatted; `None` if nothing, or if its syntax is wrong.
+pub fn edit(text: &str) -> Option<(Range<usize>, String)> {
+    between(text, &spec::format(text)?)
+}
 
-/// The formatter of the language. As long as there is none, the server does not offer to format.
-pub const FORMATTER: Option<Formatter> = None;
-
-/// What to change in a text so that it is formatted; `None` if nothing.
-pub fn edit(text: &str, format: Formatter) -> Option<(Range<usize>, String)> {
-    let formatted = format(text)?;
+/// What to change in a text so that it is another one.
+fn between(text: &str, formatted: &str) -> Option<(Range<usize>, String)> {
     if formatted == text {
         return None;
     }
@@ -27,12 +26,12 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_changed() {
-        let squeeze: Formatter = |text| (!text.contains('!')).then(|| text.replace("  ", " "));
-        for (text, want) in [("é  b c", Some((3..4, ""))), ("a b", None), ("a  !", None), ("x  ", Some((2..3, "")))] {
-            assert_eq!(edit(text, squeeze), want.map(|(range, new)| (range, new.to_owned())), "{text}");
+        for (text, want) in [("é  b c", Some((3..4, ""))), ("a b", None), ("x  ", Some((2..3, "")))] {
+            let squeezed = text.replace("  ", " ");
+            assert_eq!(between(text, &squeezed), want.map(|(range, new)| (range, new.to_owned())), "{text}");
         }
-        let double: Formatter = |text| Some(format!("{text}{text}"));
-        let (range, new) = edit("aa", double).unwrap();
-        assert_eq!((range, new.as_str()), (2..2, "aa"));
+        assert_eq!(between("aa", "aaaa"), Some((2..2, "aa".into())));
+        assert_eq!(edit("a  1\n"), Some((2..3, String::new())));
+        assert_eq!(edit("a \"b"), None, "its syntax is wrong");
     }
 }

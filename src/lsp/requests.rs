@@ -4,7 +4,7 @@ use super::actions::actions;
 use super::calls::{self, incoming, outgoing};
 use super::completion::complete;
 use super::convert::{item, markdown};
-use super::format::{FORMATTER, edit};
+use super::format::edit;
 use super::hints::hints;
 use super::hover::hover;
 use super::links::links;
@@ -236,7 +236,7 @@ fn formatted(state: &State, params: &lsp::DocumentFormattingParams) -> Option<Ve
         range: here.words().range(&here.document, &range),
         new_text,
     };
-    Some(edit(&here.document.text, FORMATTER?).into_iter().map(one).collect())
+    Some(edit(&here.document.text).into_iter().map(one).collect())
 }
 
 fn coloured(state: &State, uri: &lsp::Uri, range: Option<lsp::Range>) -> Option<lsp::SemanticTokens> {

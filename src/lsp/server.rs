@@ -2,7 +2,6 @@
 
 use super::candidate::Snippets;
 use super::convert::TOKEN_TYPES;
-use super::format::FORMATTER;
 use super::positions::Encoding;
 use super::requests::answer;
 use super::state::State;
@@ -66,7 +65,7 @@ fn capabilities(encoding: Encoding) -> lsp::ServerCapabilities {
             code_action_kinds: Some(vec![lsp::CodeActionKind::QUICKFIX, lsp::CodeActionKind::REFACTOR_REWRITE]),
             ..lsp::CodeActionOptions::default()
         })),
-        document_formatting_provider: FORMATTER.map(|_| lsp::OneOf::Left(true)),
+        document_formatting_provider: Some(lsp::OneOf::Left(true)),
         semantic_tokens_provider: Some(lsp::SemanticTokensServerCapabilities::SemanticTokensOptions(
             lsp::SemanticTokensOptions {
                 legend,

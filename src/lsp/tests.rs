@@ -34,7 +34,7 @@ impl Editor {
         let (ours, theirs) = Connection::memory();
         let home = Home::find(Some(&folder.path().join("home")));
         let (file, chosen) = ("stead.kdl".to_owned(), Chosen::ByFolder);
-        let options = Options { home, folder: folder.path().to_owned(), file, chosen, choices: Choices::default() };
+        let options = Options { home, folder: folder.path().to_owned(), file, chosen, choices: Choices::default(), checkout: None };
         let server = std::thread::spawn(move || session(&theirs, &options));
         let mut editor =
             Self { connection: Some(ours), server: Some(server), folder, last: 0, kept: Vec::new(), initialized: Value::Null };
@@ -134,7 +134,7 @@ const PROJECT: &str = "project \"p\"\ncontainer \"web\" {\n    image \"redis:7\"
 fn a_session_from_beginning_to_end() {
     let mut editor = Editor::new(&[("stead.kdl", PROJECT)], json!({}));
     assert_eq!(editor.initialized["capabilities"]["positionEncoding"], "utf-16");
-    assert!(editor.initialized["capabilities"].get("documentFormattingProvider").is_none());
+    assert_eq!(editor.initialized["capabilities"]["documentFormattingProvider"], true);
     editor.open("stead.kdl", 1, PROJECT);
     assert_eq!(editor.findings("stead.kdl", Some(1)), Vec::<String>::new());
     // The text in the editor counts, not the file; also while it is broken.
