@@ -275,7 +275,7 @@ fn hostile_texts_do_not_end_a_session() {
     assert_eq!(editor.findings("stead.kdl", Some(1)), ["no-project"], "a file that was never saved");
     let deep = format!("project \"p\"\n{}", "a {".repeat(20_000));
     let wide = format!("project \"p\"\n{}", "volume \"a\"\n".repeat(10_000));
-    let garbage: String = (0..(1 << 20) - 1).map(|at| char::from(b' ' + u8::try_from((at * 7919) % 95).unwrap())).collect();
+    let garbage: String = (0..(1_u64 << 20) - 1).map(|at| char::from(b' ' + u8::try_from((at * 7919) % 95).unwrap())).collect();
     let long = "x".repeat(3 << 20);
     for (version, text) in (2..).zip([deep.as_str(), &wide, &garbage, &long, "\u{feff}\r\n\t🦀 {\"\r", "{\"a\": 1}", PROJECT]) {
         editor.change("stead.kdl", version, Value::Null, text);

@@ -1,3 +1,5 @@
+//! Texts as an editor has them, whole and broken, and what is found in them.
+
 use super::*;
 
 /// The nodes of a text as a line: names, values, and blocks.

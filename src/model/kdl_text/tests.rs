@@ -87,7 +87,7 @@ fn every_error_of_a_line_is_told_unless_it_follows_from_another() {
         ("a \"x\\q\" \"y\\u{}\" 3z", &[4, 10, 16]),
         ("a [1]; b true; c [2]", &[2, 9, 17]),
         ("a {} b true", &[5, 7]),
-        ("a \"x\", \"y\", \"z\" true", &[5, 17]),
+        ("a \"x\", \"y\", \"z\" true", &[5, 16]),
         ("a 1x \u{e9} 2y", &[2, 8]),
         ("a 1x // b true", &[2]),
         ("a 1x /- true", &[2]),

@@ -575,7 +575,7 @@ fn instructions_mean_what_buildkit_makes_of_them() {
         ("CMD --x a", "has no --x"),
         ("COPY --from a /d", "needs a value"),
         ("COPY --link=0 a /d", "true or false"),
-        ("MAINTAINER", "needs a name"),
+        ("MAINTAINER", "needs at least one argument"),
         ("COPY --from=$X a /d", "names a stage or an image as it is"),
         ("COPY --from=7 a /d", "has the number 7"),
         ("FROM base AS me\nCOPY --from=ME a /d", "cannot take files from itself"),

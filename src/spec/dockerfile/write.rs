@@ -214,7 +214,6 @@ impl<'a> Writer<'a> {
                 let pairs = self.pairs(rest)?;
                 self.image.labels.extend(pairs);
             }
-            "MAINTAINER" if rest.is_empty() => return Err("MAINTAINER needs a name".into()),
             "MAINTAINER" => self.image.author = Some(rest.to_owned()),
             "WORKDIR" => {
                 let wanted = self.text(rest)?;
