@@ -19,7 +19,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("container", "stead has no `container` in front: stead ps, stead logs, stead rm"),
     ("version", "stead --version"),
     ("info", "`stead doctor` looks at this host"),
-    ("init", "write a stead.kdl: `stead schema --reference` prints every word of it; `stead convert` translates a Dockerfile"),
     ("docker", "stead has no `docker` in front: stead up, stead ps, stead exec"),
     ("docker-compose", "stead has no `docker-compose` in front: stead up, stead down, stead logs"),
     ("remove", "`stead rm` removes a container; `stead down` ends everything"),
@@ -28,7 +27,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("rename", "a container has the name that stead.kdl gives it"),
     ("create", "`stead up` creates and starts what stead.kdl describes"),
     ("deploy", "`stead up` on the machine makes it as stead.kdl says; `stead bundle` packs all that it needs"),
-    ("new", "write a stead.kdl: `stead schema --reference` prints every word of it; `stead convert` translates a Dockerfile"),
+    ("new", "`stead init` writes a first stead.kdl for what is in a directory"),
     ("image prune", "`stead gc` deletes what no project uses"),
     ("image ls", "`stead images` lists images"),
 ];

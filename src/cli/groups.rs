@@ -6,7 +6,10 @@ use std::fmt::Write;
 
 /// What the commands of a group are for, and their names. Whatever is in none of them is in a last one.
 const GROUPS: [(&str, &[&str]); 7] = [
-    ("The environment", &["up", "down", "plan", "apply", "status", "watch", "why", "graph", "check", "update", "boot", "scale"]),
+    (
+        "The environment",
+        &["init", "up", "down", "plan", "apply", "status", "watch", "why", "graph", "check", "update", "boot", "scale"],
+    ),
     ("Back and forth", &["history", "show", "diff", "rollback"]),
     ("Working in it", &["exec", "run", "shell", "attach", "logs", "cp", "changes", "export", "commit"]),
     (

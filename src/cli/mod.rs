@@ -320,6 +320,7 @@ fn context(arguments: &Arguments, ui: Ui) -> Result<Context> {
     let folder = match (&arguments.folder, folder_of_file) {
         (_, Some(parent)) => base.join(parent),
         (Some(folder), None) => folder.clone(),
+        (None, None) if arguments.command.begins_a_project() => base,
         (None, None) => nearest_project(&file),
     };
     let root = std::env::var_os("STEAD_ROOT").map(PathBuf::from).filter(|root| !root.as_os_str().is_empty());

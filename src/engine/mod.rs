@@ -19,6 +19,7 @@ mod files;
 mod frozen;
 mod generations;
 mod graph;
+mod init;
 mod listing;
 mod one_off;
 mod projects;
@@ -63,6 +64,7 @@ pub use generations::{
     plan_back,
 };
 pub use graph::{Graph, Part, Vertex, graph};
+pub use init::init;
 pub use listing::{Row, Which, inspection, listing};
 pub use one_off::{OneOff, Wish, environment, one_off};
 pub use projects::{Resident, find_project, projects};

@@ -20,6 +20,7 @@ mod dockerfile;
 mod examples;
 mod faults;
 mod filters;
+mod first;
 mod generations;
 mod git;
 mod image_volumes;

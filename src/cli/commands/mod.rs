@@ -24,6 +24,7 @@ mod graph;
 mod help;
 mod image;
 mod images;
+mod init;
 mod inspect;
 mod kill;
 mod logs;
@@ -64,6 +65,7 @@ use clap::Subcommand;
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 pub enum Command {
+    Init(init::Arguments),
     Up(up::Arguments),
     Down(down::Arguments),
     Plan(plan::Arguments),
@@ -154,9 +156,14 @@ impl Command {
         match self {
             Self::Check(_) | Self::Graph(_) => Bundles::LookInto,
             Self::Plan(_) | Self::Status(_) | Self::Why(_) | Self::Lsp(_) => Bundles::TakenIn,
-            Self::Fmt(_) | Self::Add(_) | Self::Set(_) => Bundles::Refuse,
+            Self::Init(_) | Self::Fmt(_) | Self::Add(_) | Self::Set(_) => Bundles::Refuse,
             _ => Bundles::TakeIn,
         }
+    }
+
+    /// Whether the command begins a project in the current directory, whatever project is above it.
+    pub fn begins_a_project(&self) -> bool {
+        matches!(self, Self::Init(_))
     }
 
     /// Whether the command ends by itself after an interruption; the others are killed by it, or pass it on.
@@ -192,7 +199,8 @@ impl Command {
     fn touches_the_machine(&self) -> bool {
         !matches!(
             self,
-            Self::Check(_)
+            Self::Init(_)
+                | Self::Check(_)
                 | Self::Fmt(_)
                 | Self::Add(_)
                 | Self::Set(_)
@@ -227,6 +235,7 @@ impl Command {
             }
         }
         match self {
+            Self::Init(arguments) => init::run(&arguments, context),
             Self::Check(arguments) => check::run(&arguments, context),
             Self::Fmt(arguments) => fmt::run(&arguments, context),
             Self::Add(arguments) => add::run(&arguments, context),
