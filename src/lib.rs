@@ -179,6 +179,9 @@ pub mod tested {
     pub mod build {
         pub use crate::build::{ScanCache, Scanner};
     }
+    pub mod cli {
+        pub use crate::cli::schemas;
+    }
     pub mod debian {
         pub use crate::debian::{Archive, Keyring, Moment, Need, Release, needs, soname, unpack_for_dpkg};
     }
@@ -223,7 +226,7 @@ pub mod tested {
         pub use crate::runtime::{identity_in, seccomp};
     }
     pub mod spec {
-        pub use crate::spec::{Choices, Loaded, Sources, format, kdl, load, reference, schema, set};
+        pub use crate::spec::{Choices, Loaded, Sources, format, kdl, load, set};
     }
     pub mod store {
         pub use crate::store::Home;

@@ -23,10 +23,21 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Registries", &["pull", "push", "login", "logout", "search"]),
     ("This machine", &["doctor", "gc", "allow"]),
 ];
+/// What the last group is called.
+const REST: &str = "The rest";
 /// The widest a line of it is, as of everything that clap prints.
 const WIDEST: usize = 100;
 /// The space before a name, and after the longest.
 const GAP: usize = 2;
+
+/// The groups with the names of their commands that are shown, and a last one of the others.
+pub fn all(command: &Command) -> Vec<(&'static str, Vec<&str>)> {
+    let shown: Vec<&str> = command.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name).collect();
+    let is_grouped = |name: &&str| GROUPS.iter().any(|(_, names)| names.contains(name));
+    let in_group = |names: &[&str]| names.iter().filter_map(|name| shown.iter().copied().find(|one| one == name)).collect();
+    let groups = GROUPS.iter().map(|(what, names)| (*what, in_group(names)));
+    groups.chain([(REST, shown.iter().copied().filter(|name| !is_grouped(name)).collect())]).collect()
+}
 
 /// Replaces the one long list in the help of the program by this one.
 pub fn grouped(command: Command, columns: Option<usize>) -> Command {
@@ -39,10 +50,6 @@ pub fn grouped(command: Command, columns: Option<usize>) -> Command {
 
 fn list(command: &Command, width: usize) -> String {
     let shown: Vec<&Command> = command.get_subcommands().filter(|one| !one.is_hide_set()).collect();
-    let find = |name: &&'static str| shown.iter().copied().find(|one| one.get_name() == *name);
-    let is_grouped = |one: &Command| GROUPS.iter().any(|(_, names)| names.contains(&one.get_name()));
-    let groups = GROUPS.iter().map(|(what, names)| (*what, names.iter().filter_map(find).collect::<Vec<_>>()));
-    let rest = shown.iter().copied().filter(|one| !is_grouped(one)).collect();
     let lengths = shown.iter().map(|one| one.get_name().len()).chain(topics::names().map(str::len));
     let column = lengths.max().unwrap_or(0) + 2 * GAP;
     let (header, literal) = (*command.get_styles().get_header(), *command.get_styles().get_literal());
@@ -58,8 +65,9 @@ fn list(command: &Command, width: usize) -> String {
         }
         text.push('\n');
     };
-    for (heading, commands) in groups.chain([("The rest", rest)]) {
-        put(heading, commands.into_iter().map(|one| (one.get_name(), about(one, room))).collect());
+    for (heading, names) in all(command) {
+        let commands = names.into_iter().filter_map(|name| command.find_subcommand(name));
+        put(heading, commands.map(|one| (one.get_name(), about(one, room))).collect());
     }
     put("Topics of `stead help TOPIC`", topics::names().map(|name| (name, topics::title(name).to_owned())).collect());
     text

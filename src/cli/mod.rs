@@ -11,7 +11,9 @@ mod groups;
 mod interrupt;
 mod moment;
 mod page;
+mod reference;
 mod relay;
+mod schemas;
 mod streams;
 mod topics;
 mod trace;
@@ -273,6 +275,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// All schemas and references: the name, the file in the repository and the text of each.
+pub fn schemas() -> Vec<(&'static str, &'static str, String)> {
+    schemas::ALL.iter().map(|one| (one.name, one.path, one.text())).collect()
 }
 
 /// The command line, as clap knows it.

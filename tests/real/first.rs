@@ -1,6 +1,7 @@
 //! The first hour: `stead init` and `up` of what it writes, and what a new user meets. (That ordinary users are told to use
 //! `sudo` is in `containers.rs`, and a port that is taken is in `network.rs`.)
 
+use crate::fits::fits;
 use crate::world::{World, eventually, get, is_root};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -89,4 +90,42 @@ fn a_host_without_user_namespaces_is_no_obstacle() {
     assert_eq!(off.trim(), "0");
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_ne!(fs::read_to_string(SETTING).unwrap().trim(), "0", "it is as before");
+}
+
+/// What commands print as JSON fits the schemas that `stead schema` prints.
+#[test]
+fn what_is_printed_as_json_fits_its_schema() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(
+        "json",
+        r#"image "own" { from "base"; copy "stead.kdl" to="/x"; }
+volume "v"
+container "c" { image "own"; publish 18088 to=80; mount volume="v" to="/v"; label a="1"; stop-grace "100ms"; healthcheck { exec "true" }; cmd "sleep" "1000"; }
+container "over" { image "base"; cmd "false"; }"#,
+    );
+    let json = |words: &[&str]| -> serde_json::Value { serde_json::from_str(&world.ok(words)).unwrap() };
+    fits("plan", &json(&["plan", "--json"]));
+    world.run(&["up"]);
+    fits("plan", &json(&["plan", "--json"]));
+    world.exec("c", "echo x > /new");
+    world.ok(&["volume", "snapshot", "v", "one"]);
+    for (name, words) in [
+        ("ps", &["ps", "--all", "--json"][..]),
+        ("ps", &["ps", "--all", "--projects", "--json"]),
+        ("history", &["history", "--json"]),
+        ("images", &["images", "--json"]),
+        ("image-history", &["image", "history", "own", "--json"]),
+        ("volume-ls", &["volume", "ls", "--json"]),
+        ("volume-ls-snapshots", &["volume", "ls", "--snapshots", "--json"]),
+        ("volume-inspect", &["volume", "inspect", "v"]),
+        ("changes", &["changes", "c", "--json"]),
+        ("gc", &["gc", "--dry-run", "--json"]),
+    ] {
+        fits(name, &json(words));
+    }
+    let events = world.ok(&["events", "--since", "1h", "--until", "0s", "--json"]);
+    assert!(events.lines().count() > 2, "{events}");
+    events.lines().for_each(|line| fits("events", &serde_json::from_str(line).unwrap()));
 }

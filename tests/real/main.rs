@@ -21,6 +21,7 @@ mod examples;
 mod faults;
 mod filters;
 mod first;
+mod fits;
 mod generations;
 mod git;
 mod image_volumes;
