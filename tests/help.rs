@@ -16,7 +16,7 @@ fn commands_are_listed_in_groups_with_a_line_each() {
     assert_eq!((err.as_str(), code), ("", Some(0)));
     for line in [
         "The environment:",
-        "  up           Makes this machine match the project file",
+        "  up               Makes this machine match the project file",
         "Topics of `stead help TOPIC`:",
         "Options:",
     ] {
@@ -38,7 +38,11 @@ fn topics_are_printed_as_plain_text() {
     assert!(out.starts_with("direnv: a container's variables in your own shell\n\n    Your editor"), "{out}");
     assert!(out.contains("\n        variables=$(sudo -n stead shell --print-env web)\n") && !out.contains("```"), "{out}");
     assert!(out.contains("(https://direnv.net) gives them") && out.lines().all(|line| line.chars().count() <= 80), "{out}");
-    assert!(stead(&["help", "exit-codes"]).0.contains("  127  "));
+    assert!(stead(&["help", "exit-codes"]).0.contains("  127   "));
+    assert!(stead(&["help", "language"]).0.contains("\nimage › debian › package\n"));
+    assert!(stead(&["help", "commands"]).0.contains("\nstead volume snapshot\n"));
+    // A topic with the name of a command would never be shown.
+    assert!(stead(&["help", "five-minutes"]).0.starts_with("five-minutes: from a directory"));
     let (out, err, code) = stead(&["help", "direnw"]);
     assert!(out.is_empty() && code == Some(2) && err.contains("perhaps `stead help direnv`"), "{err}");
 }

@@ -135,7 +135,7 @@ mod tests {
         let start = narrow.find("The environment:").unwrap();
         let list: Vec<&str> = narrow[start..].lines().take_while(|line| !line.starts_with("Options:")).collect();
         assert!(list.iter().all(|line| line.chars().count() <= 80), "{narrow}");
-        assert!(list.contains(&"  up           Makes this machine match the project file"), "{narrow}");
+        assert!(list.contains(&"  up               Makes this machine match the project file"), "{narrow}");
         assert!(
             narrow.contains("\nThe rest:\n") && narrow.contains("  exit-codes   ") && narrow.contains("  direnv "),
             "{narrow}"

@@ -18,6 +18,8 @@ pub fn page(markdown: &str, columns: usize, color: bool) -> Text {
             lines.by_ref().take_while(|line| !line.starts_with("```")).for_each(|line| page.put(INDENT * 2, line));
         } else if let Some(heading) = line.strip_prefix('#') {
             page.heading(heading.trim_start_matches('#').trim_start());
+        } else if line.starts_with("![") {
+            // A terminal shows no pictures.
         } else if line.starts_with('|') {
             let mut rows = vec![line];
             while let Some(row) = lines.next_if(|line| line.starts_with('|')) {
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn a_page_is_readable_without_styles() {
         let markdown = "# Title\n\nSome **bold** words and a [link](https://example.org) that\ngo on, `[a](b)`, [page](other.md).\n\n\
-                        - one item that is too long for a line\n- two\n\n1. first\n   goes on\n\n```sh\nstead up   # [x](y)\n\n  two\n```\n\
+                        ![picture](a.svg)\n- one item that is too long for a line\n- two\n\n1. first\n   goes on\n\n```sh\nstead up   # [x](y)\n\n  two\n```\n\
                         | a | bbb |\n| --- | --- |\n| cc \\| d | `e` |\n\n\n";
         insta::assert_snapshot!(shown(markdown, 44), @r"
         Title

@@ -37,6 +37,41 @@ fn examples_of_the_table_parse() {
     visit(language::TOP);
 }
 
+/// Every example is also understood where it belongs: in the blocks above it, as `check` reads a project file. What it names
+/// may be unknown there, and what stands beside it may be missing.
+#[test]
+fn examples_of_the_table_are_understood_in_their_blocks() {
+    const FORM: [&str; 9] = [
+        "syntax",
+        "unknown-node",
+        "unknown-property",
+        "missing-argument",
+        "missing-property",
+        "extra-argument",
+        "wrong-value",
+        "bare-keyword",
+        "no-children",
+    ];
+    fn visit(rows: &'static [grammar::Node], above: &str, blocks: usize, count: &mut usize) {
+        for row in rows {
+            let head = if row.name == "project" { "" } else { "project \"x\"\n" };
+            let text = format!("{head}{above}{}\n{}", row.example, "}\n".repeat(blocks));
+            let found = read(Box::leak(text.clone().into_boxed_str())).diagnostics;
+            let wrong: Vec<_> = found.iter().filter(|found| FORM.contains(&found.code)).collect();
+            assert!(wrong.is_empty(), "{text}{wrong:?}");
+            *count += 1;
+            // A profile takes what the top takes.
+            if row.name != "profile" {
+                let opening = row.example.lines().next().unwrap().split(" {").next().unwrap();
+                visit(row.children, &format!("{above}{opening} {{\n"), blocks + 1, count);
+            }
+        }
+    }
+    let mut count = 0;
+    visit(language::TOP, "", 0, &mut count);
+    assert!(count > 150, "{count}");
+}
+
 #[test]
 fn the_design_example_is_understood() {
     let files = [

@@ -1,7 +1,7 @@
-use super::super::topics::{self, EXIT_CODES};
 use super::super::ui::Text;
 use super::super::{Context, page, whole_command};
-use crate::model::{Error, ErrorKind, Result, nearest};
+use super::super::{schemas, topics};
+use crate::model::{Error, Result, nearest};
 
 /// Explains a command, or another topic.
 ///
@@ -12,22 +12,6 @@ use crate::model::{Error, ErrorKind, Result, nearest};
 pub struct Arguments {
     /// A command or a topic; all of them if none is given.
     topic: Vec<String>,
-}
-
-/// Each exit code, and when a command ends with it.
-fn exit_codes() -> String {
-    let kinds = [
-        (0, "the command succeeded"),
-        (ErrorKind::Failed.code(), "the command failed; standard error says what failed and why"),
-        (ErrorKind::Usage.code(), "the command line is wrong; or, with `plan --check`, there is something to do"),
-        (ErrorKind::Absent.code(), "the registry does not have the image"),
-        (125, "with `run` and `shell`: the container could not be started"),
-        (126, "with `run`, `shell` and `exec`: the program cannot be executed"),
-        (127, "with `run`, `shell` and `exec`: there is no such program"),
-        (137, "with `run`, `shell` and `exec`: SIGKILL ended the program (128 plus the signal's number)"),
-    ];
-    let lines = kinds.iter().map(|(code, when)| format!("{code:>5}  {when}\n"));
-    lines.collect::<String>() + "\n`run`, `shell`, `exec`, `attach` and `wait` end with the status of the program.\n"
 }
 
 pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
@@ -56,16 +40,28 @@ pub fn run(arguments: &Arguments, context: &Context) -> Result<u8> {
 
 /// The text of a topic that is no command.
 fn topic(word: &str, context: &Context) -> Option<Text> {
-    if word == EXIT_CODES {
-        return Some(exit_codes().into());
-    }
     let ui = &context.ui;
-    topics::page(word).map(|text| page::page(text, ui.columns_out().unwrap_or(80), ui.color_out))
+    let reference = || match word {
+        "language" => Some(schemas::REFERENCE),
+        "commands" => Some("commands"),
+        _ => None,
+    };
+    let text = topics::page(word).map(str::to_owned).or_else(|| reference().and_then(schemas::text))?;
+    Some(page::page(&text, ui.columns_out().unwrap_or(80), ui.color_out))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ErrorKind;
+
+    #[test]
+    fn every_exit_code_of_an_error_is_explained() {
+        let text = topics::page("exit-codes").unwrap();
+        for kind in [ErrorKind::Failed, ErrorKind::Usage, ErrorKind::Absent, ErrorKind::Refused, ErrorKind::Status(127)] {
+            assert!(text.contains(&format!("\n| {} | ", kind.code())), "{kind:?}");
+        }
+    }
 
     #[test]
     fn every_command_says_what_it_does() {
@@ -73,6 +69,5 @@ mod tests {
         for one in command.get_subcommands() {
             assert!(one.get_about().is_some(), "{} says nothing", one.get_name());
         }
-        assert!(exit_codes().lines().count() > 8);
     }
 }
