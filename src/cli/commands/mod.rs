@@ -135,6 +135,8 @@ pub enum Command {
     Help(help::Arguments),
     #[command(hide = true)]
     Man(man::Arguments),
+    #[command(hide = true)]
+    Complete(completions::Complete),
 }
 
 /// What a command does with a bundle that is given instead of a project file.
@@ -154,7 +156,7 @@ impl Command {
     /// What the command does with a bundle.
     pub fn bundles(&self) -> Bundles {
         match self {
-            Self::Check(_) | Self::Graph(_) => Bundles::LookInto,
+            Self::Check(_) | Self::Graph(_) | Self::Complete(_) => Bundles::LookInto,
             Self::Plan(_) | Self::Status(_) | Self::Why(_) | Self::Lsp(_) => Bundles::TakenIn,
             Self::Init(_) | Self::Fmt(_) | Self::Add(_) | Self::Set(_) => Bundles::Refuse,
             _ => Bundles::TakeIn,
@@ -210,6 +212,7 @@ impl Command {
                 | Self::Lsp(_)
                 | Self::Help(_)
                 | Self::Man(_)
+                | Self::Complete(_)
                 | Self::Convert(_)
                 | Self::Doctor(_)
                 | Self::Why(_)
@@ -246,6 +249,7 @@ impl Command {
             Self::Lsp(arguments) => lsp::run(&arguments, context),
             Self::Help(arguments) => help::run(&arguments, context),
             Self::Man(arguments) => man::run(&arguments, context),
+            Self::Complete(arguments) => completions::complete(&arguments, context),
             Self::Convert(arguments) => convert::run(&arguments, context),
             Self::Doctor(arguments) => doctor::run(&arguments, context),
             Self::Why(arguments) => why::run(&arguments, context),
