@@ -1,0 +1,1 @@
+vim.filetype.add({ filename = { ["stead.kdl"] = "stead" }, pattern = { [".*%.stead%.kdl"] = "stead" } })

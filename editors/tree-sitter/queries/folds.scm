@@ -1,0 +1,2 @@
+(node_children) @fold
+(multi_line_comment) @fold

@@ -1,0 +1,2 @@
+(node_children) @indent.begin @indent
+"}" @indent.branch @indent.end @outdent

@@ -1,0 +1,2 @@
+(document) @local.scope
+(node_children) @local.scope

@@ -1,0 +1,1 @@
+autocmd BufNewFile,BufRead stead.kdl,*.stead.kdl set filetype=stead
