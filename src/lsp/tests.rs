@@ -34,7 +34,8 @@ impl Editor {
         let (ours, theirs) = Connection::memory();
         let home = Home::find(Some(&folder.path().join("home")));
         let (file, chosen) = ("stead.kdl".to_owned(), Chosen::ByFolder);
-        let options = Options { home, folder: folder.path().to_owned(), file, chosen, choices: Choices::default(), checkout: None };
+        let options =
+            Options { home, folder: folder.path().to_owned(), file, chosen, choices: Choices::default(), checkout: None };
         let server = std::thread::spawn(move || session(&theirs, &options));
         let mut editor =
             Self { connection: Some(ours), server: Some(server), folder, last: 0, kept: Vec::new(), initialized: Value::Null };

@@ -64,6 +64,7 @@ fn legal(kind: Kind) -> String {
         Kind::Text | Kind::Program | Kind::Name | Kind::Host | Kind::Path | Kind::Pattern | Kind::Size | Kind::Duration => {
             "type \"string\"; ".into()
         }
+        Kind::File | Kind::FileOr(_) | Kind::Origin | Kind::FilePattern => "type \"string\"; ".into(),
         Kind::Address | Kind::Subnet | Kind::Mode | Kind::Permissions => "type \"string\"; ".into(),
         Kind::Integer(low, high) if high >= i128::from(i64::MAX) => format!("type \"number\"; \">=\" {low}; \"%\" 1; "),
         Kind::Integer(low, high) => format!("type \"number\"; \">=\" {low}; \"<=\" {high}; \"%\" 1; "),
