@@ -42,6 +42,7 @@ fn ground(project: &str) -> tempfile::TempDir {
         ("Dockerfile", "FROM scratch AS prod\nARG VERSION\nCOPY Dockerfile /\nCMD [\"/x\"]\n"),
         ("secrets/token", "x"),
         ("nginx.conf", ""),
+        ("database/database.kdl", ""),
         ("requirements.txt", ""),
         ("app/settings.py", ""),
         ("site/index.html", ""),

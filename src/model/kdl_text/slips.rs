@@ -1,7 +1,7 @@
 //! What people write who come from other languages: it is told in their words, with what to write here instead.
 
 use super::token::{is_newline, is_space};
-use super::{Scanner, Wrong, quoted};
+use super::{Kind, Scanner, Wrong, quoted};
 use crate::model::{Duration, Size};
 
 /// Quotes of other languages and of word processors, each with the one that closes it.
@@ -109,9 +109,11 @@ impl Scanner<'_> {
             let said = line.trim_start_matches('#').trim();
             let wrong = Wrong::new(self.at, 1, "`#` does not begin a comment here");
             let repeated = !said.is_empty() && said.chars().count() <= REPEATED;
+            // Whatever stands in a comment is no error of its own.
+            let wrong = wrong.kind(Kind::Open);
             return wrong.help(if repeated { format!("write `// {said}`") } else { "a comment begins with `//`".to_owned() });
         }
-        let wrong = Wrong::new(self.at, word.len() + 1, format!("there is no keyword `#{word}`"));
+        let wrong = Wrong::new(self.at, word.len() + 1, format!("there is no keyword `#{word}`")).kind(Kind::Value);
         wrong.help(match word.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => "write `#true`".to_owned(),
             "false" | "no" | "off" => "write `#false`".to_owned(),

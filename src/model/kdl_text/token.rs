@@ -110,7 +110,7 @@ impl Scanner<'_> {
         let length = self.rest()[1..].find(|c| !is_word(c)).map_or(self.rest().len(), |length| length + 1);
         let word = &self.rest()[1..length];
         if !RESERVED.contains(&word) {
-            return Err(self.no_keyword(word).kind(Kind::Value));
+            return Err(self.no_keyword(word));
         }
         self.at += length;
         Ok(())
