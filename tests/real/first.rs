@@ -4,8 +4,7 @@
 use crate::fits::fits;
 use crate::world::{World, eventually, get, is_root};
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 #[test]
 fn what_init_writes_comes_up_and_follows_files() {
@@ -39,7 +38,7 @@ fn a_mirror_that_does_not_answer_and_one_that_is_not_known_are_told_apart() {
     let world = World::bare("no-mirror", &format!("project \"no-mirror\"\nmirror \"http://127.0.0.1:9/debian\"\n{image}"));
     let silent = world.fails(&["build"]);
     assert!(silent.err.contains("cannot reach ") && silent.err.contains("127.0.0.1:9"), "{}", silent.err);
-    assert!(silent.err.contains("check the address and the network"), "{}", silent.err);
+    assert!(silent.err.contains("check that the registry runs and the network reaches it"), "{}", silent.err);
     world.edit("mirror \"http://127.0.0.1:9/debian\"\n", "");
     let config = world.folder.with_file_name("config");
     fs::create_dir_all(&config).unwrap();
@@ -65,31 +64,8 @@ fn a_registry_that_does_not_answer_is_named_with_its_place() {
     let world = World::bare("no-registry", "project \"no-registry\"\ncontainer \"c\" { image \"127.0.0.1:9/app:1\"; }\n");
     let ran = world.fails(&["up"]);
     assert!(ran.err.contains("cannot reach 127.0.0.1:9") && ran.err.contains("stead.kdl:2"), "{}", ran.err);
-    assert!(ran.err.contains("check the address and the network"), "{}", ran.err);
+    assert!(ran.err.contains("check that the registry runs and the network reaches it"), "{}", ran.err);
     assert!(world.ps().is_empty() && !world.folder.join("stead.lock").exists(), "nothing is half done");
-}
-
-/// Many hosts switch user namespaces off. A project needs none.
-#[test]
-fn a_host_without_user_namespaces_is_no_obstacle() {
-    if !is_root() {
-        return;
-    }
-    const SETTING: &str = "/proc/sys/user/max_user_namespaces";
-    let world = World::new("no-userns", "container \"c\" { image \"base\"; stop-grace \"100ms\"; cmd \"sleep\" \"1000\"; }");
-    // The shell puts the setting back when its input ends, so also when this test is killed.
-    let script =
-        format!("old=$(cat {SETTING}); trap 'echo $old > {SETTING}' EXIT; trap exit TERM; echo 0 > {SETTING}; echo; cat");
-    let mut shell = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let off = fs::read_to_string(SETTING).unwrap();
-    let ran = world.run(&["up"]);
-    drop(shell.stdin.take());
-    assert!(shell.wait().unwrap().success());
-    assert_eq!(off.trim(), "0");
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_ne!(fs::read_to_string(SETTING).unwrap().trim(), "0", "it is as before");
 }
 
 /// What commands print as JSON fits the schemas that `stead schema` prints.
