@@ -201,7 +201,7 @@ job "load" {
     );
     world.write("seed/a.sql", "one");
     let up = world.spawn(&["up"]);
-    eventually("it runs", || world.container("load-1")["state"] == "running");
+    eventually("it runs", || world.ps().iter().any(|one| one["name"] == "load-1" && one["state"] == "running"));
     world.write("seed/a.sql", "two");
     world.write("gate/open", "");
     let out = up.wait_with_output().unwrap();
