@@ -24,7 +24,9 @@ async def serve(process):
     )
     await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
     status = await child.wait()
+    # What it said last is passed on before its status.
     await process.stdout.drain()
+    await process.stderr.drain()
     process.exit(status)
 
 
