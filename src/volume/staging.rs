@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 
 /// The prefixes of names that are no longer, or not yet, those of anything: no volume and no snapshot begins with them. The
-/// second one is that of parts that [`Tree::remove`] moves up.
-const PRIVATE: [&str; 2] = [NEW, ".gone-"];
+/// second one is that of parts that [`Tree::remove`] moves up, the third that of files that are being written.
+const PRIVATE: [&str; 3] = [NEW, ".gone-", ".tmp-"];
 /// The prefix of directories in the making.
 const NEW: &str = ".new-";
 
@@ -56,4 +56,25 @@ pub fn remove(all: &Tree, name: &OsStr) -> io::Result<()> {
     let gone = private_name();
     all.rename(&gone, all, name)?;
     all.remove(&gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_killed_processes_left_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".new-1-2", ".gone-1-2", "data"] {
+            fs::create_dir_all(folder.path().join(name).join("inside")).unwrap();
+        }
+        for name in [".tmp-1-2", ".restoring"] {
+            fs::write(folder.path().join(name), "1").unwrap();
+        }
+        sweep(&Tree::open(folder.path()).unwrap()).unwrap();
+        let mut left = sys::names(folder.path()).unwrap();
+        left.sort();
+        assert_eq!(left, [".restoring", "data"]);
+    }
 }
