@@ -7,7 +7,7 @@ use super::containers::{Stop, stop};
 use crate::instance::{Instance, LoadedProject};
 use crate::model::{Error, Name, Result, nearest, time_text};
 use crate::monitor::now_ms;
-use crate::plan::InstanceRecord;
+use crate::plan::{InstanceRecord, is_seed};
 use crate::project::{MountSource, ReplicaId};
 use crate::reconcile::{hold_users, running_users};
 use crate::volume::{self, Content, Copied, SnapshotName};
@@ -219,6 +219,10 @@ pub fn snapshot_volume(instance: &Instance, typed: &str, wanted: Option<&str>) -
     if let Some(taken) = wanted.as_ref().filter(|wanted| wanted.is_of_generation()) {
         let error = Error::new(format!("\"{taken}\" is a name for what `up` keeps of a generation")).usage();
         return Err(error.hint("choose another name"));
+    }
+    if let Some(taken) = wanted.as_ref().filter(|wanted| is_seed(wanted.as_str())) {
+        let error = Error::new(format!("\"{taken}\" is a name for what a job has filled a volume with")).usage();
+        return Err(error.hint("choose another name: the oldest of those are deleted"));
     }
     let _queue = instance.lock()?;
     let name = find(instance, typed)?;

@@ -11,7 +11,7 @@ use crate::build::{ScanCache, Scanner, Sealed};
 use crate::model::{Context, Digest, Error, Name, Result, bounds, text_of, with_advice};
 use crate::monitor::{self, State};
 use crate::network;
-use crate::plan::{ContainerRecord, Down, Drifted, JobState, KeptSeed, Observed, SEED, Seen, TreeKind};
+use crate::plan::{ContainerRecord, Down, Drifted, JobState, KeptSeed, Observed, Seen, TreeKind, is_seed};
 use crate::project::{ConfigSource, Copy, Image, Locations, MountSource, NodePath, Project, Step};
 use crate::runtime::seccomp::Profile;
 use crate::sys::Unread;
@@ -129,7 +129,7 @@ fn seeds(instance: &Instance, project: &Project) -> Result<BTreeMap<Name, Vec<Ke
     for name in seeded {
         let of = |id: &str, elsewhere: Option<(String, String)>| -> Result<Vec<KeptSeed>> {
             let all = volume::snapshots(&instance.home, id, name)?.into_iter().map(|snapshot| snapshot.name.to_string());
-            let seeds = all.filter(|snapshot| snapshot.starts_with(SEED));
+            let seeds = all.filter(|snapshot| is_seed(snapshot));
             Ok(seeds.map(|name| KeptSeed { name, elsewhere: elsewhere.clone() }).collect())
         };
         let mut kept = of(&instance.id, None)?;

@@ -49,7 +49,7 @@ pub use observed::{
     Observed, Port, Seen, Taken, TakenPort, TreeEntry, TreeKind,
 };
 pub use outlook::{ContainerOutlook, ImageOutlook, Making, Outlook, outlook};
-pub use seed::{SEED, Seed};
+pub use seed::{Seed, is_seed};
 pub use task::{Action, Change, Deed, How, Object, Plan, Planned, Symbol, Task};
 pub use trust::{all_marks, of_container, of_image, of_repository};
 

@@ -6,15 +6,12 @@
 
 use super::desired::Desired;
 use super::observed::{IMAGE_VOLUME, Observed};
-use super::seed::{Key, Seed};
+use super::seed::{DIGITS, Key, Seed};
 use super::trust::widenings;
 use crate::model::{Digest, Name};
 use crate::project::{Locations, MountSource, Project, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-
-/// How many hexadecimal digits of a digest are in a name.
-const DIGITS: usize = 24;
 
 /// Adds what jobs are to fill to their desired states.
 pub fn add_seeds(project: &Project, places: &Locations, observed: &Observed, all: &mut BTreeMap<String, Desired>) {

@@ -37,6 +37,13 @@ fn a_volume_is_filled_once_and_reset_to_that() {
     let once = world.exec("web", "cat /data/once");
     assert_eq!(world.ok(&["plan"]), "nothing to do\n");
     assert!(world.ok(&["volume", "ls", "--snapshots"]).contains("seed-"));
+    // What only looks like a seed is a user's, and what is one is not.
+    let like_one = format!("seed-{}-here", "0".repeat(24));
+    let refused = world.fails(&["volume", "snapshot", "db", &like_one]);
+    assert!(refused.err.contains("is a name for what a job has filled"), "{}", refused.err);
+    for name in ["seed-a", "seed-b", "seed-c", "seed-d"] {
+        world.ok(&["volume", "snapshot", "db", name]);
+    }
     world.exec("web", "echo mine > /data/state; echo more > /data/more");
     // What is written into it stays, whatever becomes of the job.
     world.write("seed/a.sql", "two\n");
@@ -58,6 +65,8 @@ fn a_volume_is_filled_once_and_reset_to_that() {
     world.ok(&["up"]);
     assert_eq!(world.exec("web", "cat /data/state"), "two");
     assert_ne!(world.exec("web", "cat /data/once"), once, "the job ran again");
+    let kept = world.ok(&["volume", "ls", "--snapshots"]);
+    assert!(["seed-a", "seed-b", "seed-c", "seed-d"].iter().all(|name| kept.contains(name)), "{kept}");
     // And back: both are kept.
     world.write("seed/a.sql", "one\n");
     world.ok(&["volume", "reset", "db", "--stop"]);

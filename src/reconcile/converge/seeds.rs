@@ -6,7 +6,7 @@ use super::super::crash::boundary;
 use super::super::schedule::Came;
 use super::Executor;
 use crate::model::{Error, Name, Result};
-use crate::plan::{Desired, JobState, SEED, Seed};
+use crate::plan::{Desired, JobState, Seed, is_seed};
 use crate::volume::{self, SnapshotName};
 use std::sync::PoisonError;
 
@@ -62,9 +62,9 @@ impl Executor<'_> {
         let name = SnapshotName::parse(&name).map_err(Error::new)?;
         let mut kept: Vec<SnapshotName> =
             volume::snapshots(home, id, volume)?.into_iter().map(|snapshot| snapshot.name).collect();
-        kept.retain(|snapshot| snapshot.as_str().starts_with(SEED));
+        // All others are of users.
+        kept.retain(|snapshot| is_seed(snapshot.as_str()));
         if !kept.iter().any(|snapshot| seed.is(snapshot.as_str())) {
-            // What else has that name here is of a user.
             volume::take(home, id, volume, &name, ())?;
             boundary();
             let old = (kept.len() + 1).saturating_sub(KEPT);
