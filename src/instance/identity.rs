@@ -148,6 +148,18 @@ impl Instance {
         Ok(lock)
     }
 
+    /// Locks another instance, which stays as it is, if nobody changes it just now. `None` if somebody does, or if it is gone.
+    ///
+    /// # Errors
+    /// Fails when the lock cannot be opened.
+    pub fn attempt(home: &Home, id: &str) -> Result<Option<sys::Lock>> {
+        let path = home.state.join("instances").join(id).join("lock");
+        match sys::Lock::attempt(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            lock => lock.context(|| format!("cannot lock {}", path.display())),
+        }
+    }
+
     /// The names of the containers' directories, on record or not.
     ///
     /// # Errors

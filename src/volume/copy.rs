@@ -41,11 +41,15 @@ pub struct Copied {
 /// # Errors
 /// Fails, with the path, when something cannot be read or written, and when directories are nested too deep.
 pub fn copy(from: &Tree, into: &Tree) -> io::Result<Copied> {
-    let mut copier = Copier::into(into, None);
-    copier.folder(from, into, &mut PathBuf::new(), DEPTH)?;
-    let Copier { shared, copied, bytes, devices, .. } = copier;
-    let how = if shared > 0 && copied == 0 { How::Cloned } else { How::Copied };
-    Ok(Copied { how, bytes, devices })
+    Copier::into(into, None).everything(from)
+}
+
+/// As [`copy`], of what nobody changes: a snapshot.
+///
+/// # Errors
+/// As [`copy`], and when something is removed meanwhile: then the copy is not whole.
+pub fn copy_whole(from: &Tree, into: &Tree) -> io::Result<Copied> {
+    Copier { is_still: true, ..Copier::into(into, None) }.everything(from)
 }
 
 /// As [`copy`], if that is cheap: all files can share their blocks, and there are at most so many entries.
@@ -68,11 +72,19 @@ struct Copier<'t> {
     devices: u64,
     /// How many more entries a cheap copy may have; `None` if it may cost anything.
     cheap: Option<u64>,
+    /// Whether nothing may be removed meanwhile.
+    is_still: bool,
 }
 
 impl<'t> Copier<'t> {
     fn into(root: &'t Tree, cheap: Option<u64>) -> Self {
-        Self { root, links: HashMap::new(), shared: 0, copied: 0, bytes: 0, devices: 0, cheap }
+        Self { root, links: HashMap::new(), shared: 0, copied: 0, bytes: 0, devices: 0, cheap, is_still: false }
+    }
+
+    fn everything(mut self, from: &Tree) -> io::Result<Copied> {
+        self.folder(from, self.root, &mut PathBuf::new(), DEPTH)?;
+        let how = if self.shared > 0 && self.copied == 0 { How::Cloned } else { How::Copied };
+        Ok(Copied { how, bytes: self.bytes, devices: self.devices })
     }
 
     fn folder(&mut self, from: &Tree, into: &Tree, at: &mut PathBuf, left: usize) -> io::Result<()> {
@@ -81,9 +93,12 @@ impl<'t> Copier<'t> {
             if let Some(left) = &mut self.cheap {
                 *left = left.checked_sub(1).ok_or(io::ErrorKind::Unsupported)?;
             }
-            // It may have been removed since it was listed.
-            let Some(stat) = from.look(&listed.name)? else { continue };
             at.push(&listed.name);
+            // It may have been removed since it was listed.
+            let Some(stat) = self.look(from, &listed.name, at)? else {
+                at.pop();
+                continue;
+            };
             if Kind::of(&stat) == Kind::Folder {
                 self.folder(&from.folder(&listed.name)?, &into.make_folder(&listed.name, 0o700)?, at, left)?;
             } else {
@@ -95,6 +110,15 @@ impl<'t> Copier<'t> {
         into.become_like(Facts::of(&from.facts()?))?;
         // Until now a default access list of the directory would have changed what was made in it.
         into.take_attributes(from)
+    }
+
+    /// What is there under a name that was listed, if it is still there.
+    fn look(&self, from: &Tree, name: &OsStr, at: &Path) -> io::Result<Option<FileStat>> {
+        let found = from.look(name)?;
+        if found.is_none() && self.is_still {
+            return Err(io::Error::other(format!("/{} was removed while it was copied", at.display())));
+        }
+        Ok(found)
     }
 
     /// Copies an entry that is not a directory; `at` is its path in the copy.
@@ -239,6 +263,17 @@ mod tests {
             // This one is there, but longer than that function's buffer.
             assert_eq!(sys::get_file_attribute(&file, c"user.long").unwrap_err().raw_os_error(), Some(libc::ERANGE));
         }
+    }
+
+    #[test]
+    fn what_vanishes_is_left_out_of_a_copy_and_ends_one_that_is_to_be_whole() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (from, into) = (Tree::open(one.path()).unwrap(), Tree::open(other.path()).unwrap());
+        let at = Path::new("d/gone");
+        let copier = Copier::into(&into, None);
+        assert!(copier.look(&from, OsStr::new("gone"), at).unwrap().is_none());
+        let error = Copier { is_still: true, ..copier }.look(&from, OsStr::new("gone"), at).unwrap_err();
+        assert!(error.to_string().contains("/d/gone was removed"), "{error}");
     }
 
     #[test]

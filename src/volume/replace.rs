@@ -4,7 +4,7 @@
 //! one. The callers hold the instance's lock, and see to it that no running container has the volume: it would keep the old
 //! content.
 
-use super::copy::{Copied, copy};
+use super::copy::{Copied, copy, copy_whole};
 use super::disk;
 use super::snapshot::{self, SnapshotName};
 use super::staging;
@@ -82,7 +82,7 @@ fn replace<T>(
 pub fn restore(home: &Home, instance: &str, volume: &Name, name: &SnapshotName) -> Result<Copied> {
     let source = snapshot::open(home, instance, volume, name)?;
     let doing = format!("cannot restore the volume {volume} from the snapshot {name}");
-    replace((home, instance, volume), &doing, |tree, _| copy(&source, tree))
+    replace((home, instance, volume), &doing, |tree, _| copy_whole(&source, tree))
 }
 
 /// The name of the file that says to which generation volumes are just going back. Nothing else has such a name.
@@ -136,7 +136,7 @@ pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, Sn
             let new = staging::private_name();
             let tree = all.make_folder(&new, 0o700).map_err(failed(volume))?;
             made.push((volume, new, there));
-            copy(&source, &tree).map_err(failed(volume))?;
+            copy_whole(&source, &tree).map_err(failed(volume))?;
         }
         all.sync().map_err(mark)?;
         sys::write_lasting(&place.join(RESTORING), number.to_string().as_bytes(), 0o600).map_err(mark)
@@ -172,10 +172,13 @@ pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, Sn
 /// Makes a volume from a snapshot that an instance has of its volume of that name.
 ///
 /// # Errors
-/// Fails when there is no such snapshot, and when something cannot be read or written; nothing is left then.
+/// Fails when there is no such snapshot, when something of it is removed meanwhile, and when something cannot be read or written;
+/// nothing is left then.
 pub fn seed(home: &Home, instance: &str, volume: &Name, (from, name): (&str, &SnapshotName)) -> Result<Copied> {
     let source = snapshot::open(home, from, volume, name)?;
-    replace((home, instance, volume), &format!("cannot fill the volume {volume} from its seed"), |tree, _| copy(&source, tree))
+    replace((home, instance, volume), &format!("cannot fill the volume {volume} from its seed"), |tree, _| {
+        copy_whole(&source, tree)
+    })
 }
 
 /// Copies a volume to a new one. What is `held` is dropped as soon as everything is copied.

@@ -5,6 +5,7 @@
 use super::super::crash::boundary;
 use super::super::schedule::Came;
 use super::Executor;
+use crate::instance::Instance;
 use crate::model::{Error, Name, Result};
 use crate::plan::{Desired, JobState, Seed, is_seed};
 use crate::volume::{self, SnapshotName};
@@ -48,6 +49,19 @@ impl Executor<'_> {
         let Some(kept) = seed.kept(observed) else { return Ok(false) };
         let name = SnapshotName::parse(&kept.name).map_err(Error::new)?;
         let from = kept.elsewhere.as_ref().map_or(instance.id.as_str(), |(id, _)| id);
+        // Whoever has the lock of the other directory's instance may be about to delete the seed.
+        let _there = match &kept.elsewhere {
+            None => None,
+            Some((other, _)) => {
+                let lock = Instance::attempt(&instance.home, other)?;
+                let is_there = |one: volume::Snapshot| one.name == name;
+                if lock.is_none() || !volume::snapshots(&instance.home, other, volume)?.into_iter().any(is_there) {
+                    // Then the job does it again.
+                    return Ok(false);
+                }
+                lock
+            }
+        };
         volume::seed(&instance.home, &instance.id, volume, (from, &name))?;
         self.restored.lock().unwrap_or_else(PoisonError::into_inner).insert(volume.clone());
         boundary();
