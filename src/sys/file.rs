@@ -67,14 +67,23 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, lasting: bool) -> io::Result<()
     write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
-/// Replaces the content of an opened file as [`write_lasting`] does, where it is now; its mode and owner stay. This is for
-/// files that people write: whoever opened it followed the links to it.
+/// Replaces the content of an opened file as [`write_lasting`] does, where it is now; its mode, owner and attributes, so also
+/// its access list, stay. This is for files that people write: whoever opened it followed the links to it.
 ///
 /// # Errors
-/// Fails when the new file cannot be made or cannot have that owner, or when another file has the name by now.
+/// Fails when the new file cannot be made or cannot have that owner or those attributes, when the file has several hard links, of
+/// which only one would get the new content, and when another file has the name by now.
 pub fn rewrite(file: &File, bytes: &[u8]) -> io::Result<()> {
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let old = file.metadata()?;
+    if old.nlink() > 1 {
+        let why = format!(
+            "it has {} hard links, and the others would keep the old content; make it a file of its own first (`cp FILE NEW`, then \
+             `mv NEW FILE`), or edit it by hand",
+            old.nlink()
+        );
+        return Err(io::Error::other(why));
+    }
     let temporary = parent(&path).join(format!(".tmp-{}", unique()));
     let write = || {
         let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
@@ -83,6 +92,10 @@ pub fn rewrite(file: &File, bytes: &[u8]) -> io::Result<()> {
         if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
             std::os::unix::fs::fchown(&new, Some(old.uid()), Some(old.gid()))?;
         }
+        // The directory may have given it an access list that the old one does not have. Permissions come last: until then nobody
+        // else can open it.
+        remove_attribute(&new, c"system.posix_acl_access")?;
+        copy_attributes(file, &new)?;
         new.set_permissions(old.permissions())?;
         new.sync_all()?;
         let now = fs::symlink_metadata(&path)?;
@@ -572,6 +585,15 @@ pub fn set_attribute_of(file: &impl AsRawFd, name: &CStr, value: &[u8]) -> io::R
     check(libc::c_long::from(result)).map(drop)
 }
 
+/// Removes an extended attribute of an open file, if it has it.
+fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: the descriptor is open and the string ends in NUL.
+    match check(libc::c_long::from(unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP)) => Ok(()),
+        removed => removed.map(drop),
+    }
+}
+
 /// Sets the modification and access time of an open file, in seconds.
 ///
 /// # Errors
@@ -687,4 +709,31 @@ pub fn copy_data(from: &File, to: &File) -> io::Result<u64> {
 fn seek(file: &File, at: u64, whence: Whence) -> io::Result<u64> {
     let at = i64::try_from(at).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
     Ok(nix::unistd::lseek(file, at, whence)?.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewritten_file_keeps_mode_and_attributes_and_one_with_several_links_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let file = File::open(&path).unwrap();
+        let has_attributes = set_attribute_of(&file, c"user.note", b"mine").is_ok();
+        rewrite(&file, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        let file = File::open(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o640);
+        if has_attributes {
+            assert_eq!(get_file_attribute(&file, c"user.note").unwrap().as_deref(), Some(&b"mine"[..]));
+        }
+        fs::hard_link(&path, folder.path().join("other")).unwrap();
+        let error = rewrite(&file, b"newer").unwrap_err();
+        assert!(error.to_string().contains("2 hard links"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(names(folder.path()).unwrap(), ["file", "other"]);
+    }
 }

@@ -56,6 +56,18 @@ struct Restarting {
     then: BTreeSet<Vec<String>>,
 }
 
+impl Restarting {
+    /// What is not done because there is no new process.
+    fn dropped(&self, replica: &str) -> Option<String> {
+        let again = self.is_wanted_again.then(|| "another restart".to_owned());
+        let all: Vec<String> = again.into_iter().chain(self.then.iter().map(|words| words.join(" "))).collect();
+        (!all.is_empty()).then(|| {
+            let what = all.join(", ");
+            format!("{replica} has no new process, so this is not done: {what}; `stead restart {replica}` tries again")
+        })
+    }
+}
+
 /// The chores that are under way.
 pub struct Chores {
     instance: Instance,
@@ -131,19 +143,25 @@ impl Chores {
                 }
                 Message::Done(done) => done,
             };
-            self.go_on(&done);
+            let note = self.go_on(&done);
             all.push(done);
+            told.extend(note.map(Happened::Note));
         }
         all
     }
 
-    fn go_on(&mut self, done: &Done) {
+    /// Begins what was waiting for a chore. Returns what there is to say if nothing comes of it.
+    fn go_on(&mut self, done: &Done) -> Option<String> {
         match &done.chore {
             Chore::Restart => {
-                let Some(restart) = self.restarts.remove(&done.replica) else { return };
-                // After a restart that failed there is nothing that they could run in.
+                let restart = self.restarts.remove(&done.replica)?;
+                // One that failed, or took too long for us, may have made a new process nevertheless. Otherwise there is nothing
+                // that they could run in.
                 if !matches!(done.happened, Happened::Restarted { .. }) {
-                    return;
+                    let now = pid(&self.instance, &done.replica);
+                    if now <= 0 || now == restart.pid {
+                        return restart.dropped(&done.replica);
+                    }
                 }
                 if restart.is_wanted_again {
                     self.begin(&done.replica, &Chore::Restart);
@@ -151,11 +169,13 @@ impl Chores {
                 for words in restart.then {
                     self.begin(&done.replica, &Chore::Run(words));
                 }
+                None
             }
             Chore::Run(words) => {
                 if self.runs.remove(&(done.replica.clone(), words.clone())) == Some(true) {
                     self.begin(&done.replica, &done.chore);
                 }
+                None
             }
         }
     }
@@ -231,6 +251,17 @@ fn end(file: &mut File) -> io::Result<String> {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn what_a_failed_restart_leaves_undone_is_told() {
+        let restart = |is_wanted_again, then: &[&str]| {
+            let then = then.iter().map(|word| vec![(*word).to_owned(), "x".to_owned()]).collect();
+            Restarting { pid: 7, is_wanted_again, then }.dropped("web-1")
+        };
+        assert_eq!(restart(false, &[]), None);
+        let told = restart(true, &["make", "load"]).unwrap();
+        assert!(told.contains("not done: another restart, load x, make x;") && told.contains("`stead restart web-1`"), "{told}");
+    }
 
     #[test]
     fn of_what_a_command_said_the_end_is_shown() {
