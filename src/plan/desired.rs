@@ -2,7 +2,7 @@
 
 use super::address::{assign, attachments, instance_loopback};
 use super::image::Image;
-use super::image_volume::{uncovered, volume_of};
+use super::image_volume::{self, uncovered, volume_of};
 use super::observed::{IMAGE_VOLUME, NetworkRecord, Observed, Port, Seen};
 use super::seed::Seed;
 use crate::model::{Digest, Error, Name};
@@ -126,7 +126,9 @@ pub fn desired(
                 stands_in,
             };
             if keeps {
-                one.keep(&data, project);
+                one.keep(&data);
+                let taken = one.kept.iter().filter(|(_, volume)| project.volumes.contains_key(*volume));
+                errors.extend(taken.map(|(path, volume)| image_volume::taken(volume, &full, path, places)));
             } else {
                 one.passing.clone_from(&data);
             }
@@ -265,8 +267,8 @@ fn ports(
 
 impl Desired {
     /// Mounts a volume of its own at each path that its image declares as data.
-    fn keep(&mut self, data: &BTreeSet<String>, project: &Project) {
-        self.kept = data.iter().map(|path| (path.clone(), volume_of(&self.name, path, project))).collect();
+    fn keep(&mut self, data: &BTreeSet<String>) {
+        self.kept = data.iter().map(|path| (path.clone(), volume_of(&self.name, path))).collect();
         self.spec.mounts.extend(self.kept.iter().map(|(path, volume)| Mount::of_volume(volume.clone(), path)));
     }
 

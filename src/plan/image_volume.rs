@@ -1,8 +1,8 @@
 //! What images declare as data: where a container needs a volume for that, and how the volume of each replica is called.
 
 use super::image::Image;
-use crate::model::{Digest, Name};
-use crate::project::{Base, Container, Project};
+use crate::model::{Digest, Error, Name};
+use crate::project::{Base, Container, Locations, NodePath, Project};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -49,18 +49,38 @@ fn data_path(path: &str) -> Option<String> {
 }
 
 /// The name of the volume for what a replica's image declares at a path. It tells both, as far as a name has room and letters for
-/// it; otherwise a digest makes it unique.
-pub fn volume_of(replica: &str, path: &str, project: &Project) -> Name {
-    let plain: String = path.trim_start_matches('/').replace('/', "-");
-    let whole = format!("{replica}-{plain}");
-    // `/a/b` and `/a-b` must not have one name.
-    let is_plain = !path.contains('-') && !project.volumes.contains_key(whole.as_str());
-    if let Some(name) = Name::parse(&whole).ok().filter(|_| is_plain) {
-        return name;
-    }
+/// it. The digest at its end makes it unique: `/a/b` and `/a-b` must not have one name, nor `/2/x` of `web` and `/x` of `web-2`.
+pub fn volume_of(replica: &str, path: &str) -> Name {
+    let plain = path.trim_start_matches('/').replace('/', "-");
     let digest = Digest::of(format!("{replica}:{path}")).short(8);
     let legal = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    let whole = format!("{replica}-{plain}");
     let short: String = whole.to_lowercase().chars().map(legal).take(NAME - digest.len() - 1).collect();
     // It has only letters that a name may have, begins as the container's name does, and is short enough.
     Name::of_reference(&format!("{}-{digest}", short.trim_end_matches('-')))
+}
+
+/// The error for a volume of the project that has the name of one for what an image declares as data.
+pub fn taken(volume: &Name, replica: &str, path: &str, places: &Locations) -> Error {
+    let why = format!("the volume \"{volume}\" is the one for {path} of {replica}, which its image declares as data");
+    let advice = format!("choose another name; or mount it there: mount volume=\"{volume}\" to=\"{path}\"");
+    Error::new(why).hint(advice).at(places.of(&NodePath::volume(volume)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_they_are_for_and_are_unique() {
+        assert!(volume_of("web-1", "/data").as_str().starts_with("web-1-data-"));
+        assert_ne!(volume_of("a-1", "/2/x"), volume_of("a-1-2", "/x"));
+        assert_ne!(volume_of("a-1", "/x/y"), volume_of("a-1", "/x-y"));
+        let long = "/Var/Lib/Something_very/long/indeed/and/longer";
+        for path in ["/data", "/Ä", long] {
+            let name = volume_of("web-1", path);
+            assert_eq!(Name::parse(name.as_str()), Ok(name.clone()));
+            assert_ne!(volume_of("web-2", path), name);
+        }
+    }
 }

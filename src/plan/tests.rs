@@ -2,6 +2,7 @@
 
 use super::address::instance_loopback;
 use super::image::StepInputs;
+use super::image_volume::volume_of;
 use super::observed::StepRecord;
 use super::*;
 use crate::lock::{Lock, LockedImage, LockedPackage, StepLock, debian_steps, request_key};
@@ -547,16 +548,19 @@ fn what_an_image_declares_as_data_gets_a_volume_of_each_replica() {
     host.text = host.text.replace("publish 8080", "mount volume=\"data\" to=\"/srv\"; publish 8080");
     host.resolve("1");
     let lines = host.lines();
-    let volume = "+ Volume web-1-var-lib-x [/var/lib/x of web-1] <- the image of web-1 keeps data in /var/lib/x, and nothing is \
-                  mounted there (stead.kdl:14)";
-    assert!(lines.contains(volume) && lines.contains("+ Volume web-2-var-lib-x"), "{lines}");
+    let own = volume_of("web-1", "/var/lib/x");
+    let volume = format!(
+        "+ Volume {own} [/var/lib/x of web-1] <- the image of web-1 keeps data in /var/lib/x, and nothing is mounted there \
+         (stead.kdl:14)"
+    );
+    assert!(lines.contains(&volume) && lines.contains("+ Volume web-2-var-lib-x"), "{lines}");
     assert!(!lines.contains("/srv/data of") && !lines.contains("/proc"), "a mount above keeps it: {lines}");
     let order: Vec<usize> = ["+ Volume web-1-var", "+ Container web-1"].iter().map(|text| lines.find(text).unwrap()).collect();
     assert!(order[0] < order[1], "{lines}");
     host.converge();
     assert!(host.planned().desired["web-1"].kept["/a-b"].as_str().starts_with("web-1-a-b-"), "names are unique");
     let volumes = host.observed.record.containers["web-1"].volumes();
-    assert!(volumes.contains("web-1-var-lib-x") && volumes.contains("data"), "{volumes:?}");
+    assert!(volumes.contains(&own) && volumes.contains("data"), "{volumes:?}");
     host.observed.record.volumes.extend(volumes);
     let second = host.observed.record.containers["web-2"].volumes();
     host.observed.record.volumes.extend(second);
@@ -571,6 +575,15 @@ fn what_an_image_declares_as_data_gets_a_volume_of_each_replica() {
     record.aspects.remove("image.volume./var/lib/x");
     let lines = host.lines();
     assert!(lines.contains("web-1 [replace] <- what its image keeps in /var/lib/x gets a volume"), "{lines}");
+    // A volume of the project cannot have its name, whatever is in it by now.
+    let text = host.text.clone();
+    host.text.push_str(&format!("volume \"{own}\"\n"));
+    let loaded = host.load();
+    let project = loaded.project.unwrap();
+    let found = plan((&project, &loaded.places, &host.lock), &host.observed, &host, &BTreeSet::new());
+    let why = found.unwrap_err().chain();
+    assert!(why.contains(&format!("\"{own}\" is the one for /var/lib/x of web-1")), "{why}");
+    host.text = text;
     // What runs once keeps nothing.
     let cache = "container \"cache\" { image \"base\"; network \"back\"; mount volume=\"data\" to=\"/data\"; }";
     assert!(host.text.contains(cache));
