@@ -1,5 +1,6 @@
 //! Which directory an instance belongs to. The directory is known by its path, and, once it was moved, by what it is on its disk:
-//! its device, its inode number and the time of its creation. So a moved directory keeps its containers and volumes, and a copy
+//! its inode number and the time of its creation. The number of the device is no part of that: that of a btrfs may be another one
+//! after each boot. A snapshot of a directory has the same, so what still is at its path was not moved. So a moved directory keeps its containers and volumes, and a copy
 //! of a directory is an instance of its own.
 //!
 //! Nothing of this lies in the directory itself: a cloned repository cannot claim what belongs to another one.
@@ -52,18 +53,19 @@ pub fn claim_of(home: &Home, id: &str) -> Result<Option<Claim>> {
     read_state(&place(home, id))
 }
 
-/// What tells a directory from every other one, also from a later one with the same inode number.
+/// What tells a directory from every other one but its snapshots, also from a later one with the same inode number.
 fn born(folder: &Path) -> Option<String> {
     let tree = Tree::open(folder).ok()?;
     // Without the time of its creation, an inode number that is used again would be taken for the same directory.
-    let birth = tree.birth().ok().filter(|birth| birth.contains(' '))?;
-    Some(format!("{} {birth}", tree.facts().ok()?.st_dev))
+    tree.birth().ok().filter(|birth| birth.contains(' '))
 }
 
-/// Whether there is nothing at a path. What cannot be looked at may be there.
+/// Whether there is no directory at a path. What cannot be looked at may be there.
 fn is_gone(folder: &Path) -> bool {
-    let absent = |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
-    folder.symlink_metadata().is_err_and(absent)
+    match folder.symlink_metadata() {
+        Ok(there) => !there.is_dir(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
 }
 
 /// The name of an instance that a path leads to: eight characters. The first candidate may belong to a directory that was here
@@ -94,9 +96,60 @@ fn holder(home: &Home, id: &str) -> Option<PathBuf> {
     state.exists().then(|| record.map(|record| record.folder.into()).unwrap_or_default())
 }
 
+/// The name of an instance.
+pub struct Known {
+    pub id: String,
+    /// Why it is not certain: the directory may have been moved here, and what tells that cannot be read. Nothing may be changed
+    /// then.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why it cannot be told whether a directory is one that was moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Doubt {
+    /// What cannot be read.
+    path: PathBuf,
+    why: String,
+}
+
+impl Doubt {
+    /// The error for what would change something.
+    pub fn error(&self, folder: &Path) -> Error {
+        let path = self.path.display();
+        let what = format!("cannot tell whether {} was moved here, and has containers and volumes already", folder.display());
+        let advice = if self.path.extension().is_some() {
+            format!(
+                "if it is new here, type `rm {path}`: the directory that this file is about is known by its path then; otherwise \
+                 bring the file back from a backup"
+            )
+        } else {
+            format!("see to it that {path} can be read: `ls -l {path}`")
+        };
+        Error::caused(what, format!("{path}: {}", self.why)).hint(advice)
+    }
+}
+
+/// The claims for files of this name, and what could not be read of all claims.
+fn claims(home: &Home, file: &str) -> (Vec<(String, Claim)>, Option<Doubt>) {
+    let doubt = |path: PathBuf, why: String| Some(Doubt { path, why });
+    let names = match sys::names(&all(home)) {
+        Ok(names) => names,
+        Err(error) => return (Vec::new(), doubt(all(home), error.to_string())),
+    };
+    let (mut found, mut unread) = (Vec::new(), None);
+    for id in names {
+        match claim_of(home, &id) {
+            Ok(Some(claim)) if claim.file == file => found.push((id, claim)),
+            Ok(_) => {}
+            Err(error) => unread = unread.or_else(|| doubt(place(home, &id), error.chain())),
+        }
+    }
+    (found, unread)
+}
+
 /// The name of the instance of a project file: the one that this directory has, at this path or at the one that it was moved
 /// from; else the one that a directory at this path had, which was deleted and made again; else a new one.
-pub fn id_of(home: &Home, folder: &Path, file: &str) -> String {
+pub fn id_of(home: &Home, folder: &Path, file: &str) -> Known {
     let born = born(folder);
     let mut number = 0;
     let (id, is_known) = loop {
@@ -104,24 +157,27 @@ pub fn id_of(home: &Home, folder: &Path, file: &str) -> String {
         match holder(home, &id) {
             None => break (id, false),
             Some(holder) if holder == folder || holder.as_os_str().is_empty() => {
+                // If it cannot be read, taking it tells.
                 let known = claim_of(home, &id).ok().flatten().and_then(|claim| claim.born);
                 if known.is_none() || born.is_none() || known == born {
-                    return id;
+                    return Known { id, doubt: None };
                 }
                 break (id, true);
             }
             Some(_) => number += 1,
         }
     };
-    // An instance whose claim cannot be read is not taken over.
-    let names = sys::names(&all(home)).unwrap_or_default().into_iter();
-    let claims: Vec<(String, Claim)> = names
-        .filter_map(|id| claim_of(home, &id).ok().flatten().map(|claim| (id, claim)))
-        .filter(|(_, claim)| claim.file == file)
-        .collect();
-    let moved = claims.iter().find(|(_, claim)| claim.born.is_some() && claim.born == born && claim.has_left());
+    let (claims, unread) = claims(home, file);
+    let is_same = |claim: &Claim| claim.born.is_some() && claim.born == born;
+    // A snapshot of the directory may have been at a path that is gone: what is said of this path counts more.
+    let same = claims.iter().find(|(_, claim)| claim.folder == folder && is_same(claim));
+    let moved = || claims.iter().find(|(_, claim)| is_same(claim) && claim.has_left());
     let here = || claims.iter().find(|(_, claim)| claim.folder == folder).filter(|_| !is_known);
-    moved.or_else(here).map_or(id, |(id, _)| id.clone())
+    match same.or_else(moved).or_else(here) {
+        Some((id, _)) => Known { id: id.clone(), doubt: None },
+        // An instance whose claim cannot be read is not taken over, and none is begun beside it.
+        None => Known { id, doubt: unread.filter(|_| !is_known) },
+    }
 }
 
 /// Claims an instance for its directory. The caller holds the instance's lock, so that of two directories one is refused.
@@ -185,7 +241,7 @@ mod tests {
         }
 
         fn id(&self, folder: &Path) -> String {
-            id_of(&self.home(), folder, "stead.kdl")
+            id_of(&self.home(), folder, "stead.kdl").id
         }
 
         /// What each command that changes something does.
@@ -212,7 +268,7 @@ mod tests {
         assert_ne!(copy, first);
         fs::rename(&a, &b).unwrap();
         assert_eq!(place.id(&b), first, "it is found before anything is written");
-        assert_ne!(id_of(&place.home(), &b, "other.kdl"), first);
+        assert_ne!(id_of(&place.home(), &b, "other.kdl").id, first);
         // A directory that is made at the old path before anything was done in the new one: who comes first has it.
         let again = place.folder("a");
         assert_eq!(place.up(&b), first);
@@ -237,6 +293,64 @@ mod tests {
         claim.born = claim.born.map(|born| format!("{born}1"));
         fs::write(super::place(&place.home(), &first), state_bytes(&claim).unwrap()).unwrap();
         assert_ne!(place.id(&again), first);
+    }
+
+    /// Writes a claim as the one of a snapshot of a directory, which is the same on its disk.
+    fn claim_as(place: &Place, id: &str, folder: &Path, of: &Path) {
+        let claim = Claim { folder: folder.to_owned(), file: "stead.kdl".into(), born: born(of) };
+        fs::create_dir_all(all(&place.home()).join(id)).unwrap();
+        fs::write(super::place(&place.home(), id), state_bytes(&claim).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_and_its_snapshot_never_get_what_is_the_others() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (a, c) = (place.folder("a"), place.folder("c"));
+        if born(&a).is_none() {
+            return;
+        }
+        let first = place.up(&a);
+        let b = a.with_file_name("b");
+        fs::rename(&a, &b).unwrap();
+        assert_eq!(place.up(&b), first);
+        // The snapshot's disk is not mounted just now. By its name, its claim comes before that of the directory itself.
+        claim_as(&place, "00000000", &a.with_file_name("unmounted"), &b);
+        assert_eq!(place.id(&b), first);
+        // It is at a path where it has an instance, while that of the original, which is of the same birth, is gone.
+        let own = place.up(&c);
+        claim_as(&place, "00000000", &a.with_file_name("unmounted"), &c);
+        assert_eq!(place.id(&c), own);
+        // What is still there was not moved; a link in its place is none.
+        let d = place.folder("d");
+        claim_as(&place, "00000000", &d, &d);
+        std::os::unix::fs::symlink(&d, a.with_file_name("link")).unwrap();
+        assert_eq!(place.id(&d), "00000000");
+        claim_as(&place, "00000000", &a.with_file_name("link"), &d);
+        assert_eq!(place.id(&d), "00000000", "it was moved");
+    }
+
+    #[test]
+    fn while_a_claim_is_damaged_nothing_new_is_begun() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (a, b) = (place.folder("a"), place.folder("b"));
+        let id = place.up(&a);
+        let other = place.up(&b);
+        let damaged = super::place(&place.home(), &id);
+        fs::write(&damaged, "{}").unwrap();
+        let moved = a.with_file_name("moved");
+        fs::rename(&a, &moved).unwrap();
+        let known = id_of(&place.home(), &moved, "stead.kdl");
+        let error = known.doubt.unwrap().error(&moved);
+        let told = format!("{} {}", error.chain(), error.advice().unwrap());
+        assert!(told.contains(&format!("rm {}", damaged.display())) && told.contains("was moved here"), "{told}");
+        let instance = crate::instance::Instance::new(&place.home(), &moved, "stead.kdl");
+        assert!(instance.lock().unwrap_err().chain().contains("was moved here"));
+        assert!(!instance.state().exists(), "nothing was begun");
+        // Whoever has a claim that fits goes on.
+        let known = id_of(&place.home(), &b, "stead.kdl");
+        assert_eq!((known.id, known.doubt), (other, None));
+        fs::remove_file(&damaged).unwrap();
+        assert_eq!(id_of(&place.home(), &moved, "stead.kdl").doubt, None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Instance {
     pub project: String,
     /// The files of another commit, if those count instead of the directory's.
     pub checkout: Option<Checkout>,
+    /// Why it may be another instance, so that this one must not be changed.
+    pub(super) doubt: Option<claim::Doubt>,
 }
 
 /// The files of a commit, checked out where nobody else sees them.
@@ -36,14 +38,8 @@ impl Instance {
     /// The instance of a project file.
     pub fn new(home: &Home, folder: &Path, file: &str) -> Self {
         let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        Self {
-            home: home.clone(),
-            id: claim::id_of(home, &real, file),
-            folder: real,
-            file: file.to_owned(),
-            project: String::new(),
-            checkout: None,
-        }
+        let claim::Known { id, doubt } = claim::id_of(home, &real, file);
+        Self { home: home.clone(), id, doubt, folder: real, file: file.to_owned(), project: String::new(), checkout: None }
     }
 
     /// Where the project's files are read: its directory, or a checkout of another commit.
@@ -137,8 +133,11 @@ impl Instance {
     ///
     /// # Errors
     /// Fails when its directories cannot be created or the lock cannot be taken, and when another directory has claimed the
-    /// instance meanwhile.
+    /// instance meanwhile, or cannot be told from this one.
     pub fn lock(&self) -> Result<sys::Lock> {
+        if let Some(doubt) = &self.doubt {
+            return Err(doubt.error(&self.folder));
+        }
         for folder in [self.state(), self.home.run.join(&self.id)] {
             private_folder(&folder)?;
         }
@@ -260,6 +259,7 @@ pub fn all_instances(home: &Home) -> Result<Vec<(Instance, InstanceRecord)>> {
             file: record.file.clone(),
             project: record.project.clone(),
             checkout: None,
+            doubt: None,
         };
         found.push((instance, record));
     }
