@@ -127,7 +127,18 @@ fn another_directory_of_the_project_begins_with_the_seed_if_all_is_the_same() {
     other.edit("cp /data/state /first", "cp /data/state /second");
     other.ok(&["up"]);
     assert_ne!(other.exec("web", "cat /data/once"), once);
-    for one in [&other, &same, &world] {
+    // While something is changed there, a seed may be about to be deleted.
+    let instances = fs::read_dir(world.root.join("state/instances")).unwrap().flatten();
+    let locks: Vec<fs::File> = instances.filter_map(|one| fs::File::open(one.path().join("lock")).ok()).collect();
+    assert!(locks.len() >= 3, "{locks:?}");
+    let late = beside(&world, "late");
+    assert!(late.ok(&["plan"]).contains("its result is kept"));
+    locks.iter().for_each(|lock| lock.lock().unwrap());
+    let done = late.run(&["up"]);
+    drop(locks);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_ne!(late.exec("web", "cat /data/once"), once, "the job ran");
+    for one in [&late, &other, &same, &world] {
         one.ok(&["down", "--volumes"]);
     }
     world.assert_nothing_left();
