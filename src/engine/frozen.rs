@@ -8,10 +8,13 @@ use crate::image;
 use crate::instance::{Drift, Drifting, Instance, LoadedProject, Reporter, UpOptions, read_lock, watcher};
 use crate::library::{compare_in, name_image};
 use crate::model::{Context, Digest, Error, Name, Result, spelled, unspelled};
-use crate::plan::Image;
+use crate::plan::{Config, Image};
 use crate::reconcile;
 use crate::store::{Lease, Store};
+use crate::sys::{Kind, Tree};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How many files an error names.
@@ -83,7 +86,7 @@ pub fn freeze_as_image(
         let name = &wanted[&one.replica];
         let image = built.get(name).ok_or_else(|| Error::new(format!("the image {name} was not built")))?;
         lease.pin(image.parts().chain([&image.digest]))?;
-        errors.extend(refuse_others(&store, one, name, image).err());
+        errors.extend(refuse_others(instance, &store, one, (name, image)).err());
         frozen.push(Frozen { replica: one.replica.clone(), image: name.clone(), digest: image.digest, files: one.drift.count() });
     }
     Error::all(errors)?;
@@ -114,16 +117,25 @@ fn drifted(instance: &Instance, names: &[String]) -> Result<Vec<Moved>> {
 }
 
 /// Makes sure that a container has what an image has.
-fn refuse_others(store: &Store, one: &Moved, name: &Name, image: &Image) -> Result<()> {
+fn refuse_others(instance: &Instance, store: &Store, one: &Moved, (name, image): (&Name, &Image)) -> Result<()> {
     let before = image::load(store, &one.image)
         .ok_or_else(|| Error::new(format!("the image that {} was started from is no longer in the store", one.replica)))?;
     let (differs, (old, new)) = compare_in((store, &before), (store, image))?;
-    let (mut synced, mut others) = (BTreeSet::new(), Vec::new());
+    let place = instance.root(&one.replica, one.generation).join("upper");
+    let upper = Tree::open(&place).context(|| format!("cannot open what {} has written", one.replica))?;
+    // What it was started with came from the image: only the image's digest tells of that.
+    let settings = settings_that_differ(&before.config, &image.config)?;
+    let mut others: Vec<String> =
+        settings.into_iter().map(|key| format!("{key} (a setting that changed in the image)")).collect();
+    let mut synced = BTreeSet::new();
     for (path, now) in one.drift.paths() {
         let path = PathBuf::from(unspelled(path).into_owned());
         let at = new.resolve(path.parent().unwrap_or(Path::new("/"))).join(path.file_name().unwrap_or_default());
         if !has(&new, &at, now).context(|| format!("cannot read {} of the image {name}", at.display()))? {
             others.push(format!("{} (synced, and not so in the image)", path.display()));
+        } else if matches!(now, Drifting::File(_)) {
+            let has = facts_differ(&new, &at, &upper).context(|| format!("cannot read {} of {}", at.display(), one.replica))?;
+            others.extend(has.map(|what| format!("{} (synced, and {what})", path.display())));
         }
         synced.insert(at);
     }
@@ -148,6 +160,42 @@ fn refuse_others(store: &Store, one: &Moved, name: &Name, image: &Image) -> Resu
         "`stead up` replaces the container by one of that image; `stead commit {}` makes an image of what it is",
         one.replica
     )))
+}
+
+/// The settings in which the configurations of two images differ, as they are called in them; of the environment, its variables.
+fn settings_that_differ(before: &Config, after: &Config) -> Result<BTreeSet<String>> {
+    let settings = |config: &Config| -> Result<BTreeMap<String, Value>> {
+        let value = serde_json::to_value(config).context(|| "cannot compare the images".into())?;
+        let all = value.as_object().into_iter().flatten().filter(|(key, _)| *key != "env" && *key != "author");
+        let environment = config.env.iter().map(|(name, value)| (format!("env {name}"), Value::from(value.as_str())));
+        Ok(all.map(|(key, value)| (key.replace('_', "-"), value.clone())).chain(environment).collect())
+    };
+    let (before, after) = (settings(before)?, settings(after)?);
+    let keys = before.keys().chain(after.keys());
+    Ok(keys.filter(|key| before.get(*key) != after.get(*key)).cloned().collect())
+}
+
+/// How a file that was synced differs in the container from that of the image, but for its content.
+fn facts_differ(image: &View, at: &Path, upper: &Tree) -> std::io::Result<Option<String>> {
+    let (Some((_, wanted)), Some(name)) = (image.entry(at), at.file_name()) else { return Ok(None) };
+    let above = at.parent().and_then(|above| above.strip_prefix("/").ok()).unwrap_or(Path::new(""));
+    // All that is synced is written there. The container may have removed it again, with its directory.
+    let there = match upper.folder(above) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => None,
+        folder => folder?.look(name)?,
+    };
+    let kind = if wanted.is_symlink() { Kind::Link } else { Kind::File };
+    let Some(there) = there.filter(|there| Kind::of(there) == kind) else {
+        return Ok(Some("not there in the container any more".into()));
+    };
+    let (own, theirs) = ((there.st_uid, there.st_gid), (wanted.uid(), wanted.gid()));
+    if own != theirs {
+        let owner = |(user, group): (u32, u32)| format!("{user}:{group}");
+        return Ok(Some(format!("of owner {}, in the image {}", owner(own), owner(theirs))));
+    }
+    let (own, theirs) = (there.st_mode & 0o7777, wanted.mode() & 0o7777);
+    let differs = kind == Kind::File && own != theirs;
+    Ok(differs.then(|| format!("of mode {own:o}, in the image {theirs:o}")))
 }
 
 fn has(image: &View, at: &Path, now: &Drifting) -> std::io::Result<bool> {
@@ -180,4 +228,43 @@ fn put_on_record(instance: &Instance, store: &Store, moved: &[Moved], frozen: &[
     instance.save(&record)?;
     reconcile::pin_record(instance, store, &record, &read_lock(instance)?)?;
     moved.iter().try_for_each(|one| Drift::forget(instance, &one.replica, one.generation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn settings_of_images_that_differ_are_named_and_values_are_not() {
+        let before = Config { cmd: vec!["a".into()], env: [("A".to_owned(), "1".to_owned())].into(), ..Config::default() };
+        let mut after = before.clone();
+        assert!(settings_that_differ(&before, &after).unwrap().is_empty());
+        after.cmd.push("b".into());
+        after.user = "app".into();
+        after.stop_signal = Some("INT".into());
+        after.env.insert("A".into(), "secret".into());
+        after.author = Some("who makes it does not matter".into());
+        let named: Vec<String> = settings_that_differ(&before, &after).unwrap().into_iter().collect();
+        assert_eq!(named, ["cmd", "env A", "stop-signal", "user"]);
+    }
+
+    #[test]
+    fn what_was_synced_has_the_mode_that_the_image_gives_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |path: &str| folder.path().join(path);
+        for side in ["image", "upper"] {
+            std::fs::create_dir_all(place(side).join("srv")).unwrap();
+            std::fs::write(place(side).join("srv/a"), "1").unwrap();
+            std::os::unix::fs::symlink("a", place(side).join("srv/l")).unwrap();
+        }
+        let image = View::new(vec![place("image")]);
+        let differs = |path: &str| facts_differ(&image, Path::new(path), &Tree::open(&place("upper")).unwrap()).unwrap();
+        assert_eq!((differs("/srv/a"), differs("/srv/l")), (None, None));
+        std::fs::set_permissions(place("image/srv/a"), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(place("upper/srv/a"), PermissionsExt::from_mode(0o640)).unwrap();
+        assert_eq!(differs("/srv/a").unwrap(), "of mode 640, in the image 755");
+        std::fs::remove_dir_all(place("upper/srv")).unwrap();
+        assert!(differs("/srv/a").unwrap().contains("not there"));
+    }
 }

@@ -623,6 +623,15 @@ container "d" { image "made"; stop-grace "100ms"; cmd "sleep" "1000"; watch { sy
     let refused = world.fails(&["freeze", "c"]);
     assert!(refused.err.contains("/srv/app/later (changed in the image, and not synced)"), "{}", refused.err);
     fs::remove_file(world.folder.join("app/later")).unwrap();
+    // Neither has the container what is set in the image now, nor the mode that a file has there.
+    world.edit("copy \"app\" to=\"/srv/app\";", "copy \"app\" to=\"/srv/app\"; env SET=\"1\";");
+    let refused = world.fails(&["freeze", "c"]);
+    assert!(refused.err.contains("env SET (a setting that changed in the image)"), "{}", refused.err);
+    world.edit("copy \"app\" to=\"/srv/app\"; env SET=\"1\";", "copy \"app\" to=\"/srv/app\";");
+    world.exec("c-2", "chmod 600 /srv/app/a");
+    let refused = world.fails(&["freeze", "c"]);
+    assert!(refused.err.contains("/srv/app/a (synced, and of mode 600, in the image"), "{}", refused.err);
+    world.exec("c-2", "chmod 644 /srv/app/a");
     let frozen = world.ok(&["freeze", "c", "--tag", "watch-freeze/c:tried"]);
     assert!(frozen.contains("c-1 made sha256:") && frozen.contains("c-2 made sha256:"), "{frozen}");
     assert!(world.ok(&["images"]).contains("watch-freeze/c"), "{}", world.ok(&["images"]));
