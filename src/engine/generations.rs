@@ -1,7 +1,7 @@
 //! Generations of an environment: listing, comparing and bringing back.
 
 use super::containers::{Stop, stop};
-use super::volumes::{count_as_whole, refuse_running};
+use super::volumes::{discard_half, refuse_running};
 use crate::instance::{
     Generation, Instance, LoadedProject, Progress, Reporter, UpOptions, agree, forget_generation, generation, generation_numbers,
     generations, newest_generation,
@@ -138,17 +138,26 @@ fn volumes_of(generation: &Generation) -> BTreeSet<Name> {
 fn data_of(instance: &Instance, generation: &Generation) -> Result<Vec<(Name, SnapshotName)>> {
     let (home, id, number) = (&instance.home, &instance.id, generation.number);
     let name = SnapshotName::of_generation(number);
+    let newest = generation_numbers(instance)?.last().copied();
+    let is_up = || {
+        Error::new(format!("generation {number} is what is up, so its data is what the volumes have"))
+            .hint("`stead history` lists the others")
+    };
+    let volumes = volumes_of(generation);
+    // What was kept of it by an `up` that did not get any further is older than what the volumes have.
+    if newest == Some(number) && !volumes.is_empty() && volume::half_restored(home, id, newest)?.is_none() {
+        return Err(is_up());
+    }
     let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for one in volumes_of(generation) {
+    for one in volumes {
         let there = volume::snapshots(home, id, &one)?.iter().any(|snapshot| snapshot.name == name);
         if there { found.push((one, name.clone())) } else { missing.push(one.to_string()) }
     }
     if missing.is_empty() {
         return Ok(found);
     }
-    if generation_numbers(instance)?.last() == Some(&number) {
-        return Err(Error::new(format!("generation {number} is what is up, so its data is what the volumes have"))
-            .hint("`stead history` lists the others"));
+    if newest == Some(number) {
+        return Err(is_up());
     }
     let why = if volume::can_share(home) {
         "it was left by a stead or a command that kept none, by `watch`, or before a job had filled the volume, or that has too many files"
@@ -168,7 +177,8 @@ fn data_of(instance: &Instance, generation: &Generation) -> Result<Vec<(Name, Sn
 ///
 /// # Errors
 /// Fails as [`go_back`] does, and before anything is stopped when the data of a volume is missing. If the data cannot be brought
-/// back, the volumes have what they had, and containers are stopped.
+/// back, the volumes have what they had, and containers are stopped. If the containers cannot be brought up after that, the
+/// volumes have the data, and nothing else is done until this, or going back with the data of another generation, is finished.
 pub fn go_back_with_data(
     instance: &Instance,
     generation: Generation,
@@ -189,44 +199,59 @@ pub fn go_back_with_data(
         let told = |name: &str| reporter.report(Progress::Container { name: name.to_owned(), what: "stopped" });
         stop(instance, Some(&loaded), &running, Stop { grace: None, forgotten: true }, &told)?;
     }
-    {
+    let left = {
         let _queue = instance.lock()?;
+        let left = generation_numbers(instance)?.last().copied();
         let data = data_of(instance, &generation)?;
         for (name, _) in &data {
             refuse_running(instance, name, "it was started meanwhile: run the command again")?;
         }
-        keep_present(instance, &data)?;
-        volume::restore_all(&instance.home, &instance.id, number, &data)?;
-        data.iter().try_for_each(|(name, _)| count_as_whole(instance, name))?;
+        keep_present(instance, left, &data)?;
+        data.iter().try_for_each(|(name, _)| discard_half(instance, name))?;
+        volume::restore_all(&instance.home, &instance.id, (number, left), &data)?;
         done_again(instance, &records)?;
+        left
+    };
+    let came = reconcile::up(&loaded, &UpOptions { data_kept: true, ..options.clone() }, reporter);
+    let _queue = instance.lock()?;
+    // Without a new generation, what is on record is not what the volumes have: that it is kept for `left` must not be lost.
+    if generation_numbers(instance)?.last().copied() != left {
+        volume::end_restoring(&instance.home, &instance.id)?;
     }
-    reconcile::up(&loaded, &UpOptions { data_kept: true, ..options.clone() }, reporter)
+    came
 }
 
-/// Keeps what volumes have now for the generation that is left, whatever that costs.
-fn keep_present(instance: &Instance, data: &[(Name, SnapshotName)]) -> Result<()> {
+/// Keeps what volumes have now for the generation that is left, whatever that costs. It is none of those whose data is brought
+/// back: either it is another one, or it was kept before.
+fn keep_present(instance: &Instance, left: Option<u64>, data: &[(Name, SnapshotName)]) -> Result<()> {
     let (home, id) = (&instance.home, &instance.id);
-    // What is there after a rollback that was cut off is of two generations; it was kept before.
-    if volume::half_restored(home, id)?.is_some() {
+    // What is there after a rollback that was not finished is of another generation, or of two; what there was, was kept.
+    if volume::half_restored(home, id, left)?.is_some() {
         return Ok(());
     }
-    let Some(present) = generation_numbers(instance)?.last().copied() else { return Ok(()) };
+    let Some(present) = left else { return Ok(()) };
     let existing = volume::existing(home, id)?;
     let half = instance.record()?.seeding;
-    for (name, _) in data.iter().filter(|(name, _)| existing.contains(name)) {
-        if half.contains(name) {
-            reconcile::forget_data(instance, name, present)?;
-        } else {
+    let going: BTreeSet<&Name> = data.iter().map(|(name, _)| name).collect();
+    for name in &volume::with_snapshots(home, id)? {
+        // Each of those that go back has a snapshot.
+        if going.contains(name) && existing.contains(name) && !half.contains(name) {
             volume::keep(home, id, name, present, Cost::Any, ())?;
+        } else {
+            // What an `up` that did not get any further has kept of it would be taken for its data.
+            reconcile::forget_data(instance, name, present)?;
         }
     }
     Ok(())
 }
 
-/// Notes that what the jobs of a generation did is in the data again, so that none of them runs again.
+/// Notes that what the jobs of a generation did is in the data again, so that none of them runs again. What
+/// runs now is left alone.
 fn done_again(instance: &Instance, records: &BTreeMap<String, ContainerRecord>) -> Result<()> {
     let mut record = instance.record()?;
-    for (name, done) in records.iter().filter(|(_, one)| one.job == Some(JobState::Done)) {
+    // One that runs has yet to end: with a record that says otherwise nothing would wait for it.
+    let is_over = |name: &str| !instance.container(name).alive();
+    for (name, done) in records.iter().filter(|(name, one)| one.job == Some(JobState::Done) && is_over(name)) {
         let mut done = done.clone();
         for one in done.volumes() {
             done.aspects.insert(volume_aspect(&one), volume::birth(&instance.home, &instance.id, &one)?);
@@ -246,8 +271,9 @@ fn done_again(instance: &Instance, records: &BTreeMap<String, ContainerRecord>) 
 pub fn keep_generations(instance: &Instance, count: NonZeroUsize) -> Result<usize> {
     let _queue = instance.lock()?;
     let store = Store::at(&instance.home.store);
-    let old: Vec<u64> = generation_numbers(instance)?.into_iter().rev().skip(count.get()).collect();
-    let needed = volume::half_restored(&instance.home, &instance.id)?;
+    let all = generation_numbers(instance)?;
+    let needed = volume::half_restored(&instance.home, &instance.id, all.last().copied())?;
+    let old: Vec<u64> = all.into_iter().rev().skip(count.get()).collect();
     let old: Vec<u64> = old.into_iter().filter(|number| Some(*number) != needed).collect();
     for number in &old {
         reconcile::unpin(&store, instance, *number);
@@ -255,4 +281,49 @@ pub fn keep_generations(instance: &Instance, count: NonZeroUsize) -> Result<usiz
         forget_generation(instance, *number)?;
     }
     Ok(old.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+    use crate::store::Home;
+    use crate::sys;
+
+    fn job(state: JobState) -> ContainerRecord {
+        ContainerRecord {
+            container: Name::parse("load").unwrap(),
+            replica: 1,
+            image_name: "made".into(),
+            image: Digest::of("image"),
+            aspects: BTreeMap::new(),
+            private: BTreeSet::new(),
+            addresses: BTreeMap::new(),
+            ports: Vec::new(),
+            labels: BTreeMap::new(),
+            web: None,
+            job: Some(state),
+            in_turns: false,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn a_job_that_runs_is_not_on_record_as_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = Instance::new(&Home::find(Some(&folder.path().join("root"))), folder.path(), "stead.kdl");
+        std::fs::create_dir_all(instance.state()).unwrap();
+        let names = ["load-1", "over-1"];
+        let mut record = instance.record().unwrap();
+        record.containers = names.iter().map(|name| ((*name).to_owned(), job(JobState::Begun))).collect();
+        instance.save(&record).unwrap();
+        let place = instance.container("load-1");
+        std::fs::create_dir_all(place.join("")).unwrap();
+        let _monitor = sys::Lock::attempt(&place.join("lock")).unwrap().unwrap();
+        let done = names.iter().map(|name| ((*name).to_owned(), job(JobState::Done))).collect();
+        done_again(&instance, &done).unwrap();
+        let record = instance.record().unwrap();
+        let states = names.map(|name| record.containers[name].job);
+        assert_eq!(states, [Some(JobState::Begun), Some(JobState::Done)]);
+    }
 }

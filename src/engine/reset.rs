@@ -1,7 +1,7 @@
 //! A volume that a job fills once gets the state again that the job gave it.
 
 use super::containers::{Stop, stop};
-use super::volumes::{InUse, VolumeCopy, count_as_whole, refuse_running, unknown};
+use super::volumes::{InUse, VolumeCopy, discard_half, refuse_running, unknown};
 use crate::instance::LoadedProject;
 use crate::model::{Error, Name, Result};
 use crate::reconcile::{plan_only, running_users};
@@ -20,7 +20,7 @@ pub enum Reset {
 ///
 /// # Errors
 /// Fails when the volume has no seed, when a running container uses it and may not be stopped, or cannot be, when no plan can be
-/// made, and when something cannot be read or written. The volume is then as it was.
+/// made, and when something cannot be read or written. The volume is then as it was, but for what a job has left in it half-way.
 pub fn reset_volume(loaded: &LoadedProject, typed: &str, in_use: InUse, stopped: &dyn Fn(&str)) -> Result<Reset> {
     let (instance, project) = (&loaded.instance, &loaded.project);
     let Some((name, declared)) = project.volumes.get_key_value(typed) else {
@@ -46,7 +46,8 @@ pub fn reset_volume(loaded: &LoadedProject, typed: &str, in_use: InUse, stopped:
     let (home, id) = (&instance.home, &instance.id);
     let mut kept = volume::snapshots(home, id, name)?.into_iter().map(|snapshot| snapshot.name);
     let kept = kept.rfind(|snapshot| seed.as_ref().is_some_and(|seed| seed.is(snapshot.as_str())));
-    let reset = match kept {
+    discard_half(instance, name)?;
+    Ok(match kept {
         Some(snapshot) => {
             let copied = volume::restore(home, id, name, &snapshot)?;
             Reset::Seeded(VolumeCopy { name: name.to_string(), copied, moving: Vec::new() })
@@ -57,7 +58,5 @@ pub fn reset_volume(loaded: &LoadedProject, typed: &str, in_use: InUse, stopped:
             }
             Reset::Emptied { job: job.clone() }
         }
-    };
-    count_as_whole(instance, name)?;
-    Ok(reset)
+    })
 }

@@ -258,7 +258,7 @@ pub fn delete_snapshot(instance: &Instance, typed: &str, snapshot: &str) -> Resu
 ///
 /// # Errors
 /// Fails when there is no such snapshot, when a running container uses the volume and may not be stopped, or cannot be, and
-/// when something cannot be read or written. The volume is then as it was.
+/// when something cannot be read or written. The volume is then as it was, but for what a job has left in it half-way.
 pub fn restore_volume(
     instance: &Instance,
     project: Option<&LoadedProject>,
@@ -275,18 +275,22 @@ pub fn restore_volume(
     }
     let _queue = instance.lock()?;
     refuse_running(instance, &name, "`--stop` stops what uses it; `stead up` starts it again")?;
+    discard_half(instance, &name)?;
     let copied = volume::restore(&instance.home, &instance.id, &name, &snapshot)?;
-    count_as_whole(instance, &name)?;
     Ok(VolumeCopy { name: name.to_string(), copied, moving: Vec::new() })
 }
 
-/// What a volume that was to be filled by a job has got from somebody is not replaced by the next `up`. The caller holds the
-/// instance's lock.
-pub(super) fn count_as_whole(instance: &Instance, name: &Name) -> Result<()> {
+/// Deletes what a job has left in a volume that it did not fill to its end, before somebody gives the volume other content: with
+/// the mark of the job, the next `up` would delete that. What it deletes first is nobody's. The caller holds the instance's lock.
+pub(super) fn discard_half(instance: &Instance, name: &Name) -> Result<()> {
     let mut record = instance.record()?;
-    if !record.seeding.remove(name) {
+    if !record.seeding.contains(name) {
         return Ok(());
     }
+    if volume::existing(&instance.home, &instance.id)?.contains(name) {
+        volume::remove(&instance.home, &instance.id, name)?;
+    }
+    record.seeding.remove(name);
     record.serial += 1;
     instance.save(&record)
 }
@@ -337,14 +341,13 @@ pub fn export_volume(
 ///
 /// # Errors
 /// Fails when the volume has content that may not be replaced, when a running container uses it, when the archive is damaged,
-/// and when something cannot be written. The volume is then as it was.
+/// and when something cannot be written. The volume is then as it was, but for what a job has left in it half-way.
 pub fn import_volume(instance: &Instance, typed: &str, from: impl Read + Send, content: Content) -> Result<u64> {
     let name = new_name(typed)?;
     let _queue = instance.lock()?;
     refuse_running(instance, &name, "`stead stop` stops a container, and `stead up` starts it again")?;
-    let entries = volume::import(&instance.home, &instance.id, &name, from, content)?;
-    count_as_whole(instance, &name)?;
-    Ok(entries)
+    discard_half(instance, &name)?;
+    volume::import(&instance.home, &instance.id, &name, from, content)
 }
 
 /// Deletes volumes, or none of them if one is not there or a container mounts it. Reports each with the number of its snapshots
@@ -369,9 +372,9 @@ pub fn remove_volumes(instance: &Instance, typed: &[String], snapshots: Snapshot
     }
     let existing = volume::existing(home, id)?;
     for name in names {
-        if existing.contains(&name) {
+        discard_half(instance, &name)?;
+        if existing.contains(&name) && volume::existing(home, id)?.contains(&name) {
             volume::remove(home, id, &name)?;
-            count_as_whole(instance, &name)?;
         }
         let mut left = volume::snapshots(home, id, &name)?;
         if snapshots == Snapshots::Deleted {
@@ -407,4 +410,30 @@ pub fn unused_volumes(loaded: &LoadedProject) -> Result<Vec<VolumeRow>> {
     let is_of_replica = |name: &Name| replicas.iter().any(|replica| name.as_str().starts_with(replica));
     all.retain(|row| !wanted.contains(&row.name) && row.used_by.is_empty() && !is_of_replica(&row.name));
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Home;
+
+    #[test]
+    fn what_a_job_left_half_way_goes_with_its_mark_and_what_is_whole_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = Instance::new(&Home::find(Some(&folder.path().join("root"))), folder.path(), "stead.kdl");
+        let volumes = volume::folder(&instance.home, &instance.id);
+        let (half, whole, gone) = ("half", "whole", "gone");
+        for path in [instance.state(), volumes.join(half), volumes.join(whole)] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        let name = |text: &str| Name::parse(text).unwrap();
+        let mut record = instance.record().unwrap();
+        record.seeding = BTreeSet::from([name(half), name(gone)]);
+        instance.save(&record).unwrap();
+        for one in [half, whole, gone] {
+            discard_half(&instance, &name(one)).unwrap();
+        }
+        assert_eq!(volume::existing(&instance.home, &instance.id).unwrap(), BTreeSet::from([name(whole)]));
+        assert!(instance.record().unwrap().seeding.is_empty());
+    }
 }

@@ -180,6 +180,7 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
         note_done(instance, &observation)?;
         if loaded.restored.is_some() {
             // Going to a generation that is there already counts: the next rollback goes one further.
+            keep_data(instance, options, reporter)?;
             let record = &observation.observed.record;
             let reached = Reached { command: &options.command, ok: true, changes: &[], images: &planned.built, record };
             generations::keep(loaded, &observation, &store, &reached)?;
@@ -192,11 +193,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     reserve(loaded, (&lock, &store), &mut observation, &mut planned, options)?;
     reporter.report(Progress::Planned(planned.plan.clone()));
     boundary();
-    // While files are watched, one generation follows the other faster than anybody goes back.
-    if !options.data_kept && !options.keep_drift && planned.plan.changes().any(is_of_environment) {
-        if let Some(number) = generation_numbers(instance)?.last() {
-            data::keep_cheaply(instance, *number, reporter);
-        }
+    if planned.plan.changes().any(is_of_environment) {
+        keep_data(instance, options, reporter)?;
         boundary();
     }
     let (tasks, planned) = (planned.plan.tasks.clone(), &planned);
@@ -216,7 +214,8 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     let ok = stopped.is_ok() && failures.is_empty();
     let entry = Entry { at: now_ms(), command: options.command.clone(), ok, changes: changes.clone() };
     let (images, record) = executor.reached();
-    let is_new = changes.iter().any(is_of_environment);
+    // Volumes that went back make another environment, too.
+    let is_new = changes.iter().any(is_of_environment) || options.data_kept && ok;
     let reached = Reached { command: &options.command, ok, changes: &changes, images: &images, record: &record };
     let kept = Reservation::end(&instance.home, &instance.id)
         .and_then(|()| executor.pin())
@@ -226,6 +225,21 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     stopped.and(kept)?;
     executor.warn_of_blockers();
     Ok(Converged { changes, failures })
+}
+
+/// Keeps the data of the generation that is about to be left.
+fn keep_data(instance: &Instance, options: &UpOptions, reporter: &dyn Reporter) -> Result<()> {
+    match generation_numbers(instance)?.last() {
+        Some(number) if !options.data_kept => {
+            // While files are watched, one generation follows the other faster than anybody goes back.
+            if options.keep_drift {
+                return data::drop_stale(instance, *number, reporter);
+            }
+            data::keep_cheaply(instance, *number, reporter);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a change makes another environment: a packet filter that was flushed is none.

@@ -63,9 +63,8 @@ pub fn keep(loaded: &LoadedProject, observation: &Observation, store: &Store, re
     generation.save(instance)?;
     for old in numbers.iter().rev().skip(KEPT - 1) {
         unpin(store, instance, *old);
-        if volume::half_restored(&instance.home, &instance.id)? != Some(*old) {
-            volume::forget_generation(&instance.home, &instance.id, *old)?;
-        }
+        // Volumes that were going back to one of them have done so: this generation came after.
+        volume::forget_generation(&instance.home, &instance.id, *old)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod snapshot;
 mod staging;
 
 pub use copy::{Copied, How};
-pub use replace::{Content, duplicate, export, half_restored, import, remove, restore, restore_all, seed};
+pub use replace::{Content, duplicate, end_restoring, export, half_restored, import, remove, restore, restore_all, seed};
 pub use snapshot::{
     Cost, Snapshot, SnapshotName, can_share, delete as delete_snapshot, forget_generation, keep, open as open_snapshot,
     snapshots, take, with_snapshots,
@@ -324,24 +324,36 @@ mod tests {
         fs::write(place.at("data/a"), "2").unwrap();
         fs::write(place.at("other/a"), "2").unwrap();
         let both = [(data.clone(), of.clone()), (other.clone(), of.clone())];
-        let error = restore_all(&home, "i", 3, &both).unwrap_err();
+        let error = restore_all(&home, "i", (3, Some(4)), &both).unwrap_err();
         assert!(error.message().contains("other"), "{}", error.chain());
         assert_eq!(fs::read_to_string(place.at("data/a")).unwrap(), "2", "one of two went back");
-        assert_eq!((fs::read_dir(place.at("")).unwrap().count(), half_restored(&home, "i").unwrap()), (2, None));
+        assert_eq!((fs::read_dir(place.at("")).unwrap().count(), half_restored(&home, "i", Some(4)).unwrap()), (2, None));
         assert!(keep(&home, "i", &other, 3, Cost::Any, ()).unwrap());
         fs::write(place.at("other/a"), "3").unwrap();
         remove(&home, "i", &data).unwrap();
-        restore_all(&home, "i", 3, &both).unwrap();
+        restore_all(&home, "i", (3, Some(4)), &both).unwrap();
         let read = |path: &str| fs::read_to_string(place.at(path)).unwrap();
         assert_eq!((read("data/a"), read("other/a")), ("1".into(), "2".into()));
-        assert_eq!((fs::read_dir(place.at("")).unwrap().count(), half_restored(&home, "i").unwrap()), (2, None));
+        // Until the environment has come up with it, the data is of another generation than what is up.
+        let half = |newest| half_restored(&home, "i", newest).unwrap();
+        assert_eq!((half(Some(4)), half(Some(5))), (Some(3), None), "a generation that came after finishes it");
+        end_restoring(&home, "i").unwrap();
+        end_restoring(&home, "i").unwrap();
+        assert_eq!((fs::read_dir(place.at("")).unwrap().count(), half(Some(4))), (2, None));
         // Killed in between.
         fs::write(place.at(".restoring"), "3").unwrap();
-        assert_eq!(half_restored(&home, "i").unwrap(), Some(3));
-        restore_all(&home, "i", 3, &both).unwrap();
-        assert_eq!(half_restored(&home, "i").unwrap(), None);
-        fs::write(place.at(".restoring"), "x").unwrap();
-        assert!(half_restored(&home, "i").is_err());
+        assert_eq!((half(Some(4)), half(None)), (Some(3), Some(3)));
+        fs::write(place.at(".restoring"), "2 4").unwrap();
+        let missing = [both[0].clone(), (other.clone(), SnapshotName::of_generation(9))];
+        restore_all(&home, "i", (9, Some(4)), &missing).unwrap_err();
+        assert_eq!(half(Some(4)), Some(2), "what fails leaves it as it was");
+        restore_all(&home, "i", (3, Some(4)), &both).unwrap();
+        assert_eq!(half(Some(4)), Some(3));
+        for damaged in ["x", "", "3 x", "3 4 5"] {
+            fs::write(place.at(".restoring"), damaged).unwrap();
+            assert!(half_restored(&home, "i", Some(4)).is_err(), "{damaged}");
+        }
+        end_restoring(&home, "i").unwrap();
         // What is kept anew replaces what was, and goes with its generation.
         fs::write(place.at("data/a"), "4").unwrap();
         assert!(keep(&home, "i", &data, 3, Cost::Any, ()).unwrap());

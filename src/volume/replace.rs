@@ -85,39 +85,88 @@ pub fn restore(home: &Home, instance: &str, volume: &Name, name: &SnapshotName) 
     replace((home, instance, volume), &doing, |tree, _| copy_whole(&source, tree))
 }
 
-/// The name of the file that says to which generation volumes are just going back. Nothing else has such a name.
+/// The name of the file that says to which generation volumes are going back, and which one is left. Nothing else has such a name.
 const RESTORING: &str = ".restoring";
 
-/// The generation to which the volumes were going back when a process was killed: some of them may have its data, and some not.
-///
-/// # Errors
-/// Fails when that cannot be told.
-pub fn half_restored(home: &Home, instance: &str) -> Result<Option<u64>> {
-    let failed = |why: String| Error::new(format!("cannot tell whether a rollback of data was cut off: {why}"));
-    let read = || -> io::Result<String> {
-        let mut text = String::new();
-        Tree::open(&super::folder(home, instance))?.file(RESTORING)?.take(64).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    match read() {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| failed(format!("{RESTORING} is damaged"))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error.to_string())),
+/// Volumes on their way to the data of a generation.
+struct Restoring {
+    to: u64,
+    /// The newest generation when they began to go back.
+    left: Option<u64>,
+}
+
+impl Restoring {
+    /// Whether it is not finished: that it is, says a generation which came after.
+    fn is_pending(&self, newest: Option<u64>) -> bool {
+        self.left.is_none() || self.left == newest
+    }
+
+    fn text(&self) -> String {
+        self.left.map_or_else(|| self.to.to_string(), |left| format!("{} {left}", self.to))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+        let (to, left) = (numbers.next()?.ok()?, numbers.next().transpose().ok()?);
+        numbers.next().is_none().then_some(Self { to, left })
+    }
+
+    fn read(home: &Home, instance: &str) -> Result<Option<Self>> {
+        let failed = |why: String| Error::new(format!("cannot tell whether a rollback of data was cut off: {why}"));
+        let read = || -> io::Result<String> {
+            let mut text = String::new();
+            Tree::open(&super::folder(home, instance))?.file(RESTORING)?.take(64).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        match read() {
+            Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| failed(format!("{RESTORING} is damaged"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 }
 
-/// Gives volumes the contents that they had in a generation, all or none; those that are gone are made again. If this process is
-/// killed in between, [`half_restored`] tells, and doing it again finishes it.
+/// The generation to which volumes are going back, if that is not finished: some of them may have its data, and some not, or the
+/// containers are not those of that generation. The `newest` generation of the environment tells whether one came after.
+///
+/// # Errors
+/// Fails when that cannot be told.
+pub fn half_restored(home: &Home, instance: &str, newest: Option<u64>) -> Result<Option<u64>> {
+    Ok(Restoring::read(home, instance)?.filter(|one| one.is_pending(newest)).map(|one| one.to))
+}
+
+/// Notes that the environment is what its volumes have gone back to. The caller holds the instance's lock.
+///
+/// # Errors
+/// Fails when the note of [`restore_all`] cannot be removed.
+pub fn end_restoring(home: &Home, instance: &str) -> Result<()> {
+    let ended = Tree::open(&super::folder(home, instance)).and_then(|all| all.remove_file(OsStr::new(RESTORING)));
+    match ended {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_error("cannot note that data was brought back", error)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives volumes the contents that they had in a generation, all or none; those that are gone are made again. The newest
+/// generation is the one that is `left`. From here on [`half_restored`] tells, until a generation comes after or
+/// [`end_restoring`] is called: the only copy of what the volumes had may be what was kept for the one that is left.
 ///
 /// # Errors
 /// Fails when a snapshot is missing, when something is mounted in a volume, and when something cannot be read or written. The
 /// volumes then have their old contents.
-pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, SnapshotName)]) -> Result<()> {
+pub fn restore_all(
+    home: &Home,
+    instance: &str,
+    (number, left): (u64, Option<u64>),
+    wanted: &[(Name, SnapshotName)],
+) -> Result<()> {
     let failed = |volume: &Name| {
         let doing = format!("cannot bring back the data of the volume {volume} in generation {number}");
         move |error: io::Error| disk_error(&doing, error)
     };
     let mark = |error| disk_error("cannot note that data is brought back", error);
+    let was_half = half_restored(home, instance, left)?.is_some();
+    let restoring = Restoring { to: number, left };
     let place = super::folder(home, instance);
     let all = Tree::private(&place).map_err(mark)?;
     staging::sweep(&all).map_err(mark)?;
@@ -139,7 +188,7 @@ pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, Sn
             copy_whole(&source, &tree).map_err(failed(volume))?;
         }
         all.sync().map_err(mark)?;
-        sys::write_lasting(&place.join(RESTORING), number.to_string().as_bytes(), 0o600).map_err(mark)
+        sys::write_lasting(&place.join(RESTORING), restoring.text().as_bytes(), 0o600).map_err(mark)
     };
     let sweep = |made: &[(&Name, OsString, bool)]| {
         // What cannot be removed now, the next sweep removes.
@@ -159,12 +208,14 @@ pub fn restore_all(home: &Home, instance: &str, number: u64, wanted: &[(Name, Sn
             // The note stays then: it says that volumes are of two generations.
             back.map_err(failed(volume))?;
         }
-        all.remove_file(OsStr::new(RESTORING)).map_err(mark)?;
+        // What was of two generations before still is.
+        if !was_half {
+            all.remove_file(OsStr::new(RESTORING)).map_err(mark)?;
+        }
         sweep(&made);
         return Err(failed(one.0)(error));
     }
     all.sync().map_err(mark)?;
-    all.remove_file(OsStr::new(RESTORING)).map_err(mark)?;
     sweep(&made);
     Ok(())
 }

@@ -206,8 +206,11 @@ pub fn keep<H>(home: &Home, instance: &str, volume: &Name, number: u64, cost: Co
             Ok(false)
         }
         Err(error) => {
+            // The same is true here. The error that comes first is the cause of both, if it cannot be removed either.
+            let left = if there { staging::remove(&all, name.on_disk()).err() } else { None };
             tidy(home, instance, volume);
-            Err(failed(error))
+            let errors = vec![failed(error)].into_iter().chain(left.map(failed)).collect();
+            Error::all(errors).map(|()| false)
         }
     }
 }

@@ -284,6 +284,42 @@ fn data_goes_back_and_forward_with_its_generation() {
 }
 
 #[test]
+fn data_that_went_back_is_not_lost_if_its_generation_does_not_come_up() {
+    if !is_root() {
+        return;
+    }
+    let world = own("volume-generations-unfinished");
+    let Some(disk) = Mounted::sharing(&world.root.join("disk"), &world.root.join("state")) else { return };
+    let see = || inside(&world, "/app/busybox cat /data/a; echo $A");
+    world.edit("env A=\"1\"", "env A=\"1\"; publish 18119 to=80");
+    world.ok(&["up"]);
+    inside(&world, "echo one > /data/a");
+    world.edit("env A=\"1\"; publish 18119 to=80", "env A=\"2\"");
+    world.ok(&["up"]);
+    inside(&world, "echo two > /data/a");
+    let listener = std::net::TcpListener::bind("127.0.0.1:18119").unwrap();
+    for _ in 0..2 {
+        let refused = world.fails(&["rollback", "--data", "1"]);
+        assert!(refused.err.contains("another program has this port"), "{}", refused.err);
+    }
+    let refused = world.fails(&["up"]);
+    assert!(refused.err.contains("`stead rollback --data 1` finishes it"), "{}", refused.err);
+    // What is up by the records is not what the volumes have, so going back to it is possible, and finishes it, too.
+    world.ok(&["rollback", "--data", "2"]);
+    assert_eq!(see(), "two\n2");
+    assert!(world.fails(&["rollback", "--data", "3"]).err.contains("is what is up"));
+    world.fails(&["rollback", "--data", "1"]);
+    drop(listener);
+    world.ok(&["rollback", "--data", "1"]);
+    assert_eq!(see(), "one\n1");
+    world.ok(&["up"]);
+    world.ok(&["rollback", "--data", "3"]);
+    assert_eq!(see(), "two\n2");
+    world.ok(&["down", "--volumes"]);
+    drop(disk);
+}
+
+#[test]
 fn where_files_cannot_be_cloned_data_does_not_go_back_and_that_is_told() {
     if !is_root() {
         return;
