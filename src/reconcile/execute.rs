@@ -194,7 +194,10 @@ pub fn up(loaded: &LoadedProject, options: &UpOptions, reporter: &dyn Reporter) 
     reporter.report(Progress::Planned(planned.plan.clone()));
     boundary();
     if planned.plan.changes().any(is_of_environment) {
-        keep_data(instance, options, reporter)?;
+        if let Err(error) = keep_data(instance, options, reporter) {
+            Reservation::end(&instance.home, &instance.id)?;
+            return Err(error);
+        }
         boundary();
     }
     let (tasks, planned) = (planned.plan.tasks.clone(), &planned);
