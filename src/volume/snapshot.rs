@@ -223,7 +223,8 @@ pub fn can_share(home: &Home) -> bool {
         let made = || -> io::Result<bool> {
             let mut from = place.make_file(&names[0], 0o600)?;
             io::Write::write_all(&mut from, &[b'x'; 4096])?;
-            Ok(sys::share_blocks(&from, &place.make_file(&names[1], 0o600)?))
+            // What is shared must be open for reading (ioctl_ficlonerange(2), EBADF).
+            Ok(sys::share_blocks(&place.file(&names[0])?, &place.make_file(&names[1], 0o600)?))
         };
         let made = made();
         for name in &names {

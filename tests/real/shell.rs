@@ -187,7 +187,11 @@ fn a_task_runs_its_command_with_further_words_and_passes_its_status_on() {
     let listed = world.ok(&["run"]);
     assert!(listed.contains("greet") && listed.contains("web") && listed.contains("\"echo $GREETING $WHO"), "{listed}");
     let unknown = world.fails(&["run", "-T", "great"]);
-    assert!(unknown.err.contains("no task, job, container or image \"great\"") && unknown.err.contains("greet"), "{}", unknown.err);
+    assert!(
+        unknown.err.contains("no task, job, container or image \"great\"") && unknown.err.contains("greet"),
+        "{}",
+        unknown.err
+    );
     // A task is no part of what runs: nothing is to be done when it changes.
     world.ok(&["up"]);
     world.edit("exit 7", "exit 8");
