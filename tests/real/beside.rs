@@ -158,7 +158,7 @@ container "other" { image "base"; stop-grace "100ms"; cmd "sleep" "1000"; watch 
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(watch.length(), same, "what was built already is not built again:\n{}", watch.text());
     let text = watch.text()[before..].to_owned();
-    assert_eq!(count(&text, "image made (build)"), 2, "{text}");
+    assert_eq!(count(&text, "container web-1 ("), 2, "{text}");
     assert_eq!(world.pid("other-1"), other);
 }
 

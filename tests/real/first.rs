@@ -38,7 +38,7 @@ fn a_mirror_that_does_not_answer_and_one_that_is_not_known_are_told_apart() {
     let world = World::bare("no-mirror", &format!("project \"no-mirror\"\nmirror \"http://127.0.0.1:9/debian\"\n{image}"));
     let silent = world.fails(&["build"]);
     assert!(silent.err.contains("cannot reach ") && silent.err.contains("127.0.0.1:9"), "{}", silent.err);
-    assert!(silent.err.contains("check that the registry runs and the network reaches it"), "{}", silent.err);
+    assert!(silent.err.contains("check the address and the network"), "{}", silent.err);
     world.edit("mirror \"http://127.0.0.1:9/debian\"\n", "");
     let config = world.folder.with_file_name("config");
     fs::create_dir_all(&config).unwrap();

@@ -35,6 +35,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), St
                 other => return Err(format!("the type {other:?} is not known")),
             },
             "minimum" => value.as_f64() >= wanted.as_f64(),
+            "maximum" => value.as_f64() <= wanted.as_f64(),
             // The only patterns are of digests.
             "pattern" => value.as_str().is_some_and(|text| {
                 text.strip_prefix("sha256:")

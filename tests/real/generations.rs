@@ -161,7 +161,7 @@ fn another_commit_is_up_and_the_working_tree_stays() {
     fs::remove_file(world.folder.join("motd")).unwrap();
     let before = git(&world, &["status", "--porcelain"]);
     let planned = world.ok(&["up", "--at", "main~1", "--dry-run"]);
-    assert!(planned.contains("image made (build)"), "{planned}");
+    assert!(planned.contains("container c-1 ("), "{planned}");
     assert_eq!(see(), now, "a dry run does nothing");
     for (revision, wanted) in
         [("main~2", "1"), ("HEAD~1", "2"), ("first", "1"), (&git(&world, &["rev-parse", "main"])[..10], "3")]

@@ -785,7 +785,7 @@ fn a_moved_directory_keeps_what_it_has() {
     assert_eq!(pid_in(&moved), pid);
     let roots = fs::read_dir(world.root.join("store/roots")).unwrap().flatten();
     let named = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("{}\"", moved.display())));
-    assert_eq!(roots.filter(|root| named(&root.path())).count(), 2, "what it keeps in the store is its own still");
+    assert!(roots.filter(|root| named(&root.path())).count() >= 2, "what it keeps in the store is its own still");
     let listed: serde_json::Value = serde_json::from_str(&ok(&moved, &["ps", "--projects", "--json"]).out).unwrap();
     let projects = listed["projects"].as_array().unwrap();
     assert_eq!(projects.len(), 1, "{listed}");

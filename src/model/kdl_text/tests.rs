@@ -100,7 +100,7 @@ fn every_error_of_a_line_is_told_unless_it_follows_from_another() {
         ("a \"\"\"\n b \\q; c true\n \"\"\"", &[9, 21]),
         ("# a comment; b true", &[0]),
         ("= 1; b true", &[0]),
-        ("a r#\"x\"#; b true", &[3]),
+        ("a r#\"x\"#; b true", &[2, 12]),
         ("a [ 1, 2x ]", &[2]),
     ] {
         let found: Vec<usize> = read(text, LIMITS).unwrap_err().iter().map(|wrong| wrong.offset).collect();
