@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Reading {
     pub name: String,
     pub cpu_percent: f64,
+    /// The memory in use as Docker reports it, in bytes; `memory` of the usage counts all page cache.
+    #[serde(rename = "working_set")]
     pub memory: u64,
     pub memory_percent: f64,
     pub throttled_percent: f64,

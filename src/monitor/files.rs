@@ -114,6 +114,8 @@ pub struct Status {
     pub timed_out: Option<Duration>,
     /// It was stopped on request, and stays down until it is started.
     pub stopped: bool,
+    /// Somebody asked for the restart that is under way, so that the end was no failure.
+    pub asked: bool,
     /// The boot during which this was written.
     pub boot: String,
 }

@@ -147,6 +147,7 @@ impl Monitor {
         if again {
             self.status.state = State::Restarting;
             let asked = !self.restarters.is_empty();
+            self.status.asked = asked;
             self.restart_at = Some(Instant::now() + if asked { Duration::ZERO } else { self.backoff });
             self.backoff = if asked { FIRST_BACKOFF } else { (self.backoff * 2).min(LAST_BACKOFF) };
         } else {

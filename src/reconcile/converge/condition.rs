@@ -21,6 +21,7 @@ pub(super) fn reached(folder: &Folder, until: Until) -> Look {
         (Until::Completed, State::Exited) if status.exit_code == Some(0) => Look::Yes,
         (_, State::Exited) if status.exit_code == Some(0) && until == Until::Started => Look::Yes,
         (_, State::Exited | State::Dead) => never(status.error.clone().unwrap_or_else(ended)),
+        (_, State::Restarting) if status.asked => Look::NotYet(None),
         (_, State::Restarting) => never(format!("{} and is being restarted", ended())),
         (_, State::Paused) => never("is paused (`stead unpause` resumes it)"),
         (Until::Started, State::Running) => Look::Yes,
@@ -60,6 +61,8 @@ pub(super) fn settled(folder: &Folder) -> Look {
             never(format!("it ended with exit status {}{memory}", status.exit_code.unwrap_or(1)))
         }
         (State::Dead, _) => never(status.error.unwrap_or_else(|| "its monitor is gone".into())),
+        // `watch` restarts what it has synced into, also while `up` waits.
+        (State::Restarting, _) if status.asked => Look::NotYet(None),
         (State::Restarting, _) => {
             never(format!("it ended with exit status {} and is being restarted", status.exit_code.unwrap_or(1)))
         }
